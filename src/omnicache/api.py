@@ -1,0 +1,198 @@
+"""The verbs: ``cache``, ``enable``, ``disable``, ``calibrate``, ``methods``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
+from omnicache import registry
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.pipelines import check_inputs, denoisers, scheduler_of, split_call
+from omnicache.models.discover import discover
+from omnicache.models.map import ModelMap
+from omnicache.plan import Plan
+from omnicache.policy import Policy
+from omnicache.runtime.session import Session
+from omnicache.runtime.trace import Trace
+
+_enabled: WeakKeyDictionary[nn.Module, Session] = WeakKeyDictionary()
+
+
+class Caching:
+    """What ``enable`` and ``cache`` return: print it to see what was computed, saved and kept, and what was not, and why."""
+
+    def __init__(self, sessions: Sequence[Session]):
+        self.sessions = tuple(sessions)
+
+    @property
+    def trace(self) -> Trace:
+        """The newest run of the (first) denoiser."""
+        return self.sessions[0].trace
+
+    @property
+    def computed(self) -> str:
+        """One character a step: ``#`` computed, ``.`` reused, ``o`` in part, ``?`` reused and checked."""
+        return self.trace.computed
+
+    @property
+    def cache_bytes(self) -> int:
+        """The most bytes that the newest run kept at once."""
+        return sum(s.trace.peak_bytes for s in self.sessions)
+
+    @property
+    def plan(self) -> Plan:
+        return self.sessions[0].plan
+
+    @contextmanager
+    def request(self, name: Any) -> Iterator[None]:
+        """Calls inside belong to the request ``name``: interleaved requests on one thread keep apart."""
+        from contextlib import ExitStack
+
+        with ExitStack() as stack:
+            for session in self.sessions:
+                stack.enter_context(session.request(name))
+            yield
+
+    def __str__(self) -> str:
+        return "\n".join(str(s.trace) for s in self.sessions)
+
+
+def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
+    """A plan from a method's name and options, a plan file, a Policy, or a Plan.
+
+    Raises:
+        OmniCacheError: an unknown name or option, an option out of range, an unreadable file.
+    """
+    if isinstance(method, (str, Path)) and (str(method).endswith(".json") or isinstance(method, Path)):
+        method = Plan.load(method)
+    if isinstance(method, str):
+        return registry.get(method).plan(**options)
+    if isinstance(method, Policy):
+        method = Plan("policy", (method,))
+    if not isinstance(method, Plan):
+        raise OmniCacheError(f"A method is a name, a Plan, a Policy or the path of a plan file, not {type(method).__name__}.")
+    if options:
+        raise OmniCacheError(f"A finished plan takes no options; {sorted(options)[0]!r} was given. Build it anew by its name.")
+    return method
+
+
+def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Caching:
+    """Cache every run of ``pipe`` until ``disable(pipe)``.
+
+    Args:
+        pipe: a diffusers pipeline, its transformer or unet, or a module with a list of blocks.
+        method: a method's name (see ``methods()``), a Plan, a Policy, or the path of a plan file.
+        **options: the method's options.
+
+    Raises:
+        OmniCacheError: nothing has been changed; the message says what to type.
+    """
+    plan = plan_of(method, **options)
+    models = denoisers(pipe)
+    for model in models:
+        if model in _enabled:
+            raise OmniCacheError(
+                f"{type(model).__name__} is already cached by {_enabled[model].plan.method}. Call omnicache.disable(pipe) first."
+            )
+        _refuse(model, plan)
+    sessions: list[Session] = []
+    try:
+        for model in models:
+            found = discover(model) if plan.policies else ModelMap(model, "none", ())
+            sessions.append(Session(found, plan, scheduler_of(pipe)))
+    except BaseException:
+        for session in sessions:
+            session.detach()
+        raise
+    for model, session in zip(models, sessions, strict=True):
+        _enabled[model] = session
+    return Caching(sessions)
+
+
+def disable(pipe: Any) -> None:
+    """Remove all that ``enable`` did, to the bit. Does nothing where nothing is enabled."""
+    for model in denoisers(pipe):
+        session = _enabled.pop(model, None)
+        if session is not None:
+            session.detach()
+
+
+@contextmanager
+def cache(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Iterator[Caching]:
+    """``enable`` for the length of a ``with`` block; also after an exception inside it, nothing is left behind.
+
+    >>> with omnicache.cache(pipe, "taylorseer", interval=5) as run:
+    ...     image = pipe("a red fox in snow").images[0]
+    >>> print(run)
+    """
+    run = enable(pipe, method, **options)
+    try:
+        yield run
+    finally:
+        disable(pipe)
+
+
+def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = True, **options: Any) -> Plan:
+    """Measure uncached runs and make a plan for this pipeline, step count and guidance.
+
+    Args:
+        pipe: a diffusers pipeline.
+        inputs: a list of keyword dicts for ``pipe(...)``, or of strings or numbers for its first argument. Eight do.
+        method: a method that can be calibrated (see ``methods()``).
+        progress: show a progress bar.
+        **options: the calibration's options (``reuse=0.5``) and arguments for every call of the pipeline
+            (``num_inference_steps=30``, ``guidance_scale=4.0``).
+
+    Raises:
+        OmniCacheError: the method needs no calibration, the options do not fit, or something is already enabled.
+    """
+    entry = registry.get(method)
+    if entry.calibrate is None:
+        raise OmniCacheError(f"{method} has nothing to calibrate; use omnicache.cache(pipe, {method!r}) as it is.")
+    listed = check_inputs(inputs)
+    known = {o.name for o in registry.options_of(entry.calibrate)} - {"pipe", "inputs", "call", "progress"}
+    ours, call = split_call(pipe, options, known)
+    registry.check_options(f"calibration of {method}", entry.calibrate, ours)
+    for model in denoisers(pipe):
+        if model in _enabled:
+            raise OmniCacheError("Calibration measures uncached runs. Call omnicache.disable(pipe) first.")
+    plan = entry.calibrate(pipe, listed, call, progress, **ours)
+    model = denoisers(pipe)[0]
+    made_for = fingerprint(model) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
+    return replace(plan, made_for=made_for)
+
+
+def methods() -> dict[str, registry.Method]:
+    """All registered methods by name."""
+    return dict(registry.METHODS)
+
+
+def fingerprint(model: nn.Module) -> dict[str, Any]:
+    """What a calibrated plan is bound to: the class of the denoiser and the number of its parameters."""
+    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _refuse(model: nn.Module, plan: Plan) -> None:
+    """Refuse what would go wrong silently."""
+    name = type(model).__name__
+    if hasattr(model, "_orig_mod"):
+        raise OmniCacheError(
+            f"{name} is compiled as a whole, and hooks inside a compiled graph do not run. Enable OmniCache on the plain "
+            "model and compile its blocks instead: for block in model.transformer_blocks: block.compile()."
+        )
+    if getattr(model, "is_cache_enabled", False):
+        raise OmniCacheError(f"{name} already has a diffusers cache. Call {name}.disable_cache() first.")
+    wanted, found = plan.made_for, fingerprint(model)
+    for key in ("model", "parameters"):
+        if key in wanted and wanted[key] != found[key]:
+            raise OmniCacheError(
+                f"The plan was made for {wanted.get('model')} with {wanted.get('parameters')} parameters; this is {found['model']} "
+                f"with {found['parameters']}. Calibrate one for it: omnicache.calibrate(pipe, inputs, {plan.method!r})."
+            )

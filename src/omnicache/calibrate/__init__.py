@@ -1,0 +1,1 @@
+"""Runs that measure, and the solvers that plan with what they measured."""

@@ -1,0 +1,94 @@
+"""Runs a pipeline uncached and looks on: outputs of the denoiser, rehearsed estimates, latents at the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.pipelines import as_call, denoisers, scheduler_of
+from omnicache.models import discover
+from omnicache.plan import Plan
+from omnicache.policy import Corrector, Policy
+from omnicache.runtime.clock import Tap
+from omnicache.runtime.session import Session
+from omnicache.runtime.step import Step
+
+Sink = Callable[[Step, torch.Tensor, tuple[torch.Tensor, ...]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorder(Corrector):
+    """A corrector that corrects nothing: it tells ``sink`` the true output and those of the rehearsals asked for.
+
+    Attributes:
+        sink: called at every step with the true output and the rehearsed ones (none where the history was too short).
+        lags: per step, which estimates to rehearse; see ``Corrector.rehearse``.
+    """
+
+    sink: Sink
+    lags: Callable[[Step], tuple[int, ...]] = lambda step: ()
+
+    def rehearse(self, step: Step) -> tuple[int, ...]:
+        return self.lags(step)
+
+    def learn(self, state: Any, step: Step, truth: torch.Tensor, rehearsed: tuple[torch.Tensor, ...]) -> Any:
+        self.sink(step, truth, rehearsed)
+        return None
+
+
+def one_denoiser(pipe: Any) -> torch.nn.Module:
+    found = denoisers(pipe)
+    if len(found) != 1 or scheduler_of(pipe) is None:
+        raise OmniCacheError("Calibration needs a pipeline with one denoiser and a scheduler.")
+    return found[0]
+
+
+@contextmanager
+def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None) -> Iterator[Session]:
+    """The pipeline with a policy attached that computes everything, and its latents collected as the scheduler sees them.
+
+    ``latents`` gets ``x_0 ... x_T`` of every run made inside; clear it between runs.
+    """
+    scheduler = pipe.scheduler
+
+    def around(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        out = plain(*args, **kwargs)
+        if latents is not None:
+            sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
+            if not latents and sample is not None:
+                latents.append(sample.detach().float().clone())
+            after = out[0] if isinstance(out, tuple) else out.prev_sample
+            latents.append(after.detach().float().clone())
+        return out
+
+    session = Session(discover(one_denoiser(pipe)), Plan("calibration", (policy,), min_steps=0), scheduler_of(pipe))
+    tap = Tap(scheduler, "step", around)
+    before = scheduler.__dict__.get("step")
+    scheduler.step = tap
+    try:
+        yield session
+    finally:
+        if before is None:
+            del scheduler.__dict__["step"]
+        else:
+            scheduler.step = before
+        session.detach()
+
+
+def each_run(
+    pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], progress: bool, label: str
+) -> Iterator[tuple[int, Callable[[], Any]]]:
+    """``(number, run)`` for every input, with a progress bar; ``run()`` calls the pipeline."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress, transient=True
+    )
+    with bar, torch.no_grad():
+        for i in bar.track(range(len(inputs))):
+            yield i, lambda i=i: pipe(**{**call, **as_call(pipe, inputs[i], seed=i)})

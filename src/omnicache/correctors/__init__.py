@@ -1,0 +1,5 @@
+"""Repairs of the denoiser's output."""
+
+from omnicache.correctors.noise import NoiseCorrection
+
+__all__ = ["NoiseCorrection"]

@@ -1,0 +1,16 @@
+"""The one exception of the library: every message says what happened, why, and what to type."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OmniCacheError(Exception):
+    """Something was asked that cannot be done; nothing has been changed."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` or the empty string, for the end of a message about an unknown name."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,23 @@
+"""Where to cache."""
+
+from omnicache.granularity.algebra import Difference, Intersection, Union
+from omnicache.granularity.attention import Attention, CrossAttention
+from omnicache.granularity.block import Block, Blocks
+from omnicache.granularity.deep import Deep
+from omnicache.granularity.denoiser import Denoiser
+from omnicache.granularity.mlp import MLP
+from omnicache.granularity.stack import Stack
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "Block",
+    "Blocks",
+    "CrossAttention",
+    "Deep",
+    "Denoiser",
+    "Difference",
+    "Intersection",
+    "Stack",
+    "Union",
+]

@@ -1,0 +1,85 @@
+"""What a user hands in: a diffusers pipeline, a bare denoiser, or any module with a list of blocks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import nn
+
+from omnicache.errors import OmniCacheError
+
+DENOISERS = ("transformer", "transformer_2", "unet", "prior", "decoder", "dit", "denoiser")
+
+
+def denoisers(target: Any) -> list[nn.Module]:
+    """The networks that are called once a step.
+
+    Raises:
+        OmniCacheError: ``target`` is neither a module nor a pipeline with one.
+    """
+    if isinstance(target, nn.Module):
+        return [target]
+    parts = getattr(target, "components", None)
+    found = parts if isinstance(parts, Mapping) else {n: getattr(target, n, None) for n in DENOISERS}
+    modules = [m for n, m in found.items() if n in DENOISERS and isinstance(m, nn.Module)]
+    if not modules:
+        raise OmniCacheError(
+            f"{type(target).__name__} is neither a diffusers pipeline with a transformer or unet nor a torch module. "
+            "Pass the pipeline, pipe.transformer, pipe.unet, or a module with a list of blocks."
+        )
+    return modules
+
+
+def scheduler_of(target: Any) -> Callable[[], Any] | None:
+    """Gives the pipeline's scheduler of the moment; None for a bare module."""
+    if isinstance(target, nn.Module) or not hasattr(target, "scheduler"):
+        return None
+    pipe = ref(target)
+    return lambda: getattr(pipe(), "scheduler", None)
+
+
+def as_call(pipe: Any, given: Any, seed: int) -> dict[str, Any]:
+    """Keyword arguments for ``pipe(...)`` from a dict, or from a string or number for its first argument.
+
+    A generator seeded with ``seed`` is added where the pipeline takes one and none was given.
+    """
+    parameters = inspect.signature(pipe.__call__).parameters
+    call = dict(given) if isinstance(given, Mapping) else {next(iter(parameters)): [given]}
+    if "generator" in parameters and "generator" not in call:
+        call["generator"] = torch.Generator().manual_seed(seed)
+    return call
+
+
+def check_inputs(inputs: Any) -> list[Any]:
+    """``inputs`` as a list.
+
+    Raises:
+        OmniCacheError: it is empty or a single string.
+    """
+    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Sequence) or not inputs:
+        raise OmniCacheError('inputs must be a list with at least one entry, for example ["a red fox", "a lake"] or [3, 14, 15].')
+    return list(inputs)
+
+
+def split_call(pipe: Any, given: Mapping[str, Any], own: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort keyword arguments into our own options and arguments of the pipeline's call.
+
+    Raises:
+        OmniCacheError: one is neither.
+    """
+    from omnicache.errors import nearest
+
+    parameters = inspect.signature(pipe.__call__).parameters
+    ours = {k: v for k, v in given.items() if k in own}
+    theirs = {k: v for k, v in given.items() if k not in own and k in parameters}
+    for name in given:
+        if name not in ours and name not in theirs:
+            raise OmniCacheError(
+                f"{name!r} is neither an option of this calibration nor an argument of {type(pipe).__name__}."
+                f"{nearest(name, [*own, *parameters])}"
+            )
+    return ours, theirs

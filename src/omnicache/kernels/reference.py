@@ -1,0 +1,55 @@
+"""Plain torch forms of the few kernels that caching needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """``sum_i weights[i] * history[i]``: every predictor that is linear in its history.
+
+    Args:
+        history: tensors of one shape and dtype, newest first.
+        weights: as many numbers; entries of weight 0 are not read.
+
+    Returns:
+        A new tensor in the dtype of the history, summed in float32 or wider.
+    """
+    kind = history[0].dtype
+    wide = torch.promote_types(kind, torch.float32)
+    used = [(h, w) for h, w in zip(history, weights, strict=True) if w != 0.0]
+    if not used:
+        return torch.zeros_like(history[0])
+    total = used[0][0].to(wide) * used[0][1]
+    for tensor, weight in used[1:]:
+        total.add_(tensor.to(wide), alpha=weight)
+    return total.to(kind)
+
+
+def relative_change(now: torch.Tensor, before: torch.Tensor, norm: str = "l1") -> torch.Tensor:
+    """Relative change per sample, ``mean|now - before| / mean|before|`` ("l1") or the root of the squares' ratio ("l2").
+
+    Args:
+        now, before: ``(batch, ...)`` of one shape.
+
+    Returns:
+        ``(batch,)`` in float32. Both zero gives 0; a change from zero gives infinity.
+    """
+    diff, base = (now - before).flatten(1).float(), before.flatten(1).float()
+    if norm == "l1":
+        top, bottom = diff.abs().mean(1), base.abs().mean(1)
+    else:
+        top, bottom = diff.square().mean(1).sqrt(), base.square().mean(1).sqrt()
+    return torch.where(top == 0, torch.zeros_like(top), top / bottom)
+
+
+def gather_rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` ``(batch, k)`` of ``x`` ``(batch, n, width)``: ``(batch, k, width)``."""
+    return torch.gather(x, 1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def scatter_rows(x: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """A copy of ``x`` ``(batch, n, width)`` with ``rows`` ``(batch, k, width)`` in the places ``index`` ``(batch, k)``."""
+    return x.scatter(1, index[..., None].expand(-1, -1, x.shape[-1]), rows.to(x.dtype))

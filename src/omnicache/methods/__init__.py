@@ -1,0 +1,5 @@
+"""The methods, one file a paper. Importing this package registers them all."""
+
+from omnicache.methods import deepcache, fewer_steps, fora, none, omnicache_trajectory, speca, taylorseer, teacache, toca
+
+__all__ = ["deepcache", "fewer_steps", "fora", "none", "omnicache_trajectory", "speca", "taylorseer", "teacache", "toca"]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from omnicache.calibrate.trajectory import calibrate_trajectory
+from omnicache.correctors import NoiseCorrection
+from omnicache.errors import OmniCacheError
+from omnicache.granularity import MLP, Attention, Stack
+from omnicache.plan import Plan
+from omnicache.policy import Policy
+from omnicache.predictors import Hold, Residual
+from omnicache.registry import Choice, Range, method
+from omnicache.triggers import Table
+
+
+@method(
+    "omnicache-trajectory",
+    paper="OmniCache: A Trajectory-Oriented Global Perspective on Training-Free Cache Reuse (ICCV 2025, arXiv 2508.16212)",
+    axes={"when": "where the sampling path is straight", "where": "stack", "how": "hold the increment", "fix": "carried noise"},
+    architectures="transformers",
+    off={"schedule": "#" * 50},
+    calibrate=calibrate_trajectory,
+    needs_calibration=True,
+)
+def omnicache_trajectory(
+    schedule: str = "",
+    gamma: tuple[float | None, ...] = (),
+    correct: bool = True,
+    cutoff: Annotated[float | None, Range(0.01, 10)] = None,
+    switch: Annotated[int, Range(0)] = 0,
+    channels: Annotated[int | None, Range(1)] = None,
+    granularity: Annotated[str, Choice(("stack", "module"))] = "stack",
+) -> Plan:
+    """Reuses whole steps by a schedule calibrated on the sampling path, and subtracts the noise that this adds.
+
+    Made by ``omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5)``.
+
+    Args:
+        schedule: one character a step, "#" computed and "." reused.
+        gamma: per step the number that carries the measured noise to it; None at computed steps.
+        correct: False reuses only.
+        cutoff: of the band filter on the correction; None for no filter.
+        switch: first step of the high-pass.
+        channels: how many leading channels are corrected.
+        granularity: "stack" keeps one increment of all blocks; "module" every attention and MLP output, under fresh gates.
+    """
+    if not schedule or set(schedule) - {"#", "."}:
+        raise OmniCacheError(
+            "omnicache-trajectory needs a calibrated schedule: "
+            'plan = omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5), then omnicache.cache(pipe, plan).'
+        )
+    fix = NoiseCorrection(tuple(gamma), cutoff, switch, channels) if correct and any(g for g in gamma) else None
+    where, how = (Stack(), Residual(Hold())) if granularity == "stack" else (Attention() | MLP(), Hold())
+    options = {"schedule": schedule, "gamma": tuple(gamma), "correct": correct, "cutoff": cutoff, "switch": switch}
+    options |= {"channels": channels, "granularity": granularity}
+    return Plan("omnicache-trajectory", (Policy(Table(schedule), where, how, fix=fix),), options)

@@ -1,0 +1,93 @@
+"""Finds the sites of a model by its structure, without knowing its class."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from omnicache.errors import OmniCacheError
+from omnicache.models import unet
+from omnicache.models.map import ModelMap, Site
+
+MLP_NAMES = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "ff_context", "mlp_context", "ff1", "ff2")
+CROSS_NAMES = ("attn2", "cross_attn", "cross_attention", "crossattn")
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Queries and keys by name, torch's own attention, or a class that calls itself one and has parameters."""
+    by_parts = hasattr(module, "to_q") and hasattr(module, "to_k")
+    by_name = "attention" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=True))
+    return by_parts or isinstance(module, nn.MultiheadAttention) or by_name
+
+
+def is_cross(name: str, module: nn.Module) -> bool:
+    flagged = getattr(module, "is_cross_attention", None)
+    return bool(flagged) if flagged is not None else name.rsplit(".", 1)[-1] in CROSS_NAMES
+
+
+def is_mlp(name: str, module: nn.Module) -> bool:
+    short, kind = name.rsplit(".", 1)[-1].lower(), type(module).__name__.lower()
+    return short in MLP_NAMES or "feedforward" in kind or kind.endswith("mlp")
+
+
+def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
+    """Outermost lists of two or more modules that together hold at least a twentieth of the model's parameters."""
+    whole = sum(p.numel() for p in model.parameters()) or 1
+    found: list[tuple[str, nn.ModuleList]] = []
+
+    def look(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            path = f"{prefix}{name}"
+            if isinstance(child, nn.ModuleList):
+                size = sum(p.numel() for p in child.parameters())
+                if len(child) >= 2 and size * 20 >= whole and all(any(True for _ in b.parameters()) for b in child):
+                    found.append((path, child))
+                continue
+            look(child, f"{path}.")
+
+    look(model, "")
+    return found
+
+
+def _parts(block: nn.Module, prefix: str, layer: int, layers: int) -> list[Site]:
+    """Attention and feed-forward sites inside a block, the outermost of each."""
+    out: list[Site] = []
+
+    def look(module: nn.Module, path: str) -> None:
+        for name, child in module.named_children():
+            here = f"{path}.{name}"
+            if is_attention(child):
+                kind = "cross_attention" if is_cross(here, child) else "attention"
+                out.append(Site(here, kind, (child,), layer=layer, layers=layers))
+            elif is_mlp(here, child):
+                out.append(Site(here, "mlp", (child,), layer=layer, layers=layers))
+            else:
+                look(child, here)
+
+    look(block, prefix)
+    return out
+
+
+def discover(model: nn.Module) -> ModelMap:
+    """All sites of ``model``.
+
+    Raises:
+        OmniCacheError: there is no list of two or more blocks in it.
+    """
+    root = Site(type(model).__name__, "denoiser", (model,))
+    if unet.is_unet(model):
+        units = unet.units(model)
+        sites = [s for i, (name, part) in enumerate(units) for s in _parts(part, name, i, len(units))]
+        return ModelMap(model, "unet", (root, *sites), lambda branch: unet.below(model, branch))
+
+    lists = block_lists(model)
+    named = [(f"{path}.{i}", block) for path, blocks in lists for i, block in enumerate(blocks)]
+    if not named:
+        raise OmniCacheError(
+            f"{type(model).__name__} has no list of two or more blocks, so there is nothing to reuse. "
+            "Pass the denoiser itself (pipe.transformer, pipe.unet) or a module that holds its blocks in an nn.ModuleList."
+        )
+    sites = [Site("+".join(path for path, _ in lists), "stack", tuple(b for _, b in named), "chain", layers=len(named))]
+    for i, (name, block) in enumerate(named):
+        sites.append(Site(name, "block", (block,), "chain", layer=i, layers=len(named)))
+        sites.extend(_parts(block, name, i, len(named)))
+    return ModelMap(model, "transformer", (root, *sites))

@@ -1,0 +1,61 @@
+"""A model seen as places where one function may be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model where a computed value can be kept and an estimate put in.
+
+    Attributes:
+        name: path of the (first) module, for people.
+        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp" or "deep".
+        modules: the modules it consists of, in the order of their calls.
+        layout: "whole" (one module), "chain" (blocks that hand a stream on; the run shows where it is unbroken) or "region"
+            (modules of which all but the last are passed over when the last one's output is estimated).
+        layer: number of the block it belongs to, or -1.
+        layers: number of blocks of the model.
+    """
+
+    name: str
+    kind: str
+    modules: tuple[nn.Module, ...] = field(repr=False)
+    layout: str = "whole"
+    layer: int = -1
+    layers: int = 0
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.kind))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Site) and (self.name, self.kind, self.modules) == (other.name, other.kind, other.modules)
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """All sites of a model.
+
+    Attributes:
+        model: the denoiser.
+        family: "transformer" (blocks in a row), "unet", or "none" (no block was found).
+        all: every site except deep ones, in the order of the modules.
+        deep_region: gives the modules below a skip connection (U-Nets).
+    """
+
+    model: nn.Module
+    family: str
+    all: tuple[Site, ...]
+    deep_region: Callable[[int], tuple[nn.Module, ...]] | None = None
+
+    def sites(self, kind: str) -> tuple[Site, ...]:
+        return tuple(s for s in self.all if s.kind == kind)
+
+    def deep(self, branch: int) -> tuple[Site, ...]:
+        """The deep site below skip connection ``branch``; none where the model is no U-Net or has no such branch."""
+        modules = self.deep_region(branch) if self.deep_region is not None else ()
+        return (Site(f"deep[{branch}]", "deep", modules, "region"),) if modules else ()

@@ -1,0 +1,170 @@
+"""A plan: what to do, what it was made for, and what was measured. The thing that is saved and shared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omnicache.errors import OmniCacheError, nearest
+from omnicache.policy import VALUES, Policy, Trigger
+from omnicache.predictors.hold import Hold
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ordered set of policies for one model.
+
+    Attributes:
+        method: the name of the method that built it.
+        policies: the clauses; earlier ones win where two govern one site.
+        options: the options it was built with, for people.
+        steps: share of the sampler's steps to run at all (below 1 only for ``fewer-steps``).
+        min_steps: runs of fewer steps are left uncached: neighbouring steps differ too much to help.
+        made_for: what it fits: ``{"model": ..., "num_inference_steps": ...}``; empty if it fits anything.
+        measured: figures and curves of its calibration.
+    """
+
+    method: str
+    policies: tuple[Policy, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps: float = 1.0
+    min_steps: int = 5
+    made_for: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for policy in self.policies:
+            if policy.which is not None and not isinstance(policy.how, Hold):
+                raise OmniCacheError(
+                    f"{self.method}: `which` refreshes rows of the last value, so it needs how=Hold(), not {policy.how}."
+                )
+        if sum(p.fix is not None for p in self.policies) > 1:
+            raise OmniCacheError(f"{self.method}: only one policy of a plan can have a corrector (`fix`).")
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """The distinct triggers. Policies with equal triggers share one decision."""
+        return tuple(dict.fromkeys(p.when for p in self.policies))
+
+    def with_measured(self, **figures: Any) -> Plan:
+        return replace(self, measured={**self.measured, **figures})
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan as one JSON file and return its path."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+        return target
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "omnicache_plan": FORMAT,
+            "method": self.method,
+            "options": _encode(self.options),
+            "made_for": _encode(self.made_for),
+            "steps": self.steps,
+            "min_steps": self.min_steps,
+            "policies": [_encode(p) for p in self.policies],
+            "measured": _encode(self.measured),
+        }
+
+    @staticmethod
+    def load(path: str | Path) -> Plan:
+        """Read a plan file.
+
+        Raises:
+            OmniCacheError: the file is missing, truncated, no plan, of another format, or names something unknown.
+        """
+        source = Path(path)
+        try:
+            data = json.loads(source.read_text())
+        except FileNotFoundError:
+            raise OmniCacheError(f"There is no plan file {str(path)!r}. Make one with plan.save({str(path)!r}).") from None
+        except (ValueError, OSError) as bad:
+            raise OmniCacheError(
+                f"{str(path)!r} is not a readable plan file ({bad}); it may be truncated. Calibrate again."
+            ) from None
+        return Plan.from_json(data, str(path))
+
+    @staticmethod
+    def from_json(data: Any, source: str = "the plan") -> Plan:
+        if not isinstance(data, dict) or "omnicache_plan" not in data:
+            raise OmniCacheError(f"{source!r} is JSON, but not an OmniCache plan.")
+        if data["omnicache_plan"] != FORMAT:
+            raise OmniCacheError(
+                f"{source!r} has plan format {data['omnicache_plan']!r}, this OmniCache reads {FORMAT}. Calibrate again."
+            )
+        try:
+            policies = tuple(_decode(p) for p in data["policies"])
+            if not all(isinstance(p, Policy) for p in policies):
+                raise OmniCacheError(f"{source!r}: `policies` holds something that is no Policy.")
+            return Plan(
+                method=str(data["method"]),
+                policies=policies,
+                options=_plain(data["options"]),
+                steps=float(data["steps"]),
+                min_steps=int(data["min_steps"]),
+                made_for=_plain(data["made_for"]),
+                measured=_plain(data["measured"]),
+            )
+        except (KeyError, TypeError, ValueError) as bad:
+            raise OmniCacheError(f"{source!r} is damaged: {type(bad).__name__}: {bad}. Calibrate again.") from None
+
+    def describe(self) -> str:
+        """The plan in words, one clause a line."""
+        lines = [self.method + (f" for {self.made_for.get('model')}" if self.made_for else "")]
+        for p in self.policies:
+            parts = [f"compute when {p.when}", f"at {p.where}", f"else {p.how}"]
+            parts += [f"rows by {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
+            lines.append("  " + ", ".join(parts))
+        return "\n".join(lines)
+
+
+def _encode(part: Any) -> Any:
+    if is_dataclass(part) and not isinstance(part, type):
+        name = type(part).__name__
+        if VALUES.get(name) is not type(part):
+            raise OmniCacheError(f"{name} cannot be saved: put @omnicache.policy.value on its class.")
+        return {"is": name, **{f.name: _encode(getattr(part, f.name)) for f in fields(part)}}
+    if isinstance(part, Mapping):
+        return {str(k): _encode(v) for k, v in part.items()}
+    if isinstance(part, (tuple, list)):
+        return [_encode(v) for v in part]
+    if isinstance(part, float) and not math.isfinite(part):
+        return {"is": "float", "of": str(part)}  # JSON has no infinity
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    raise OmniCacheError(f"A plan can hold numbers, strings, lists and registered values; not {type(part).__name__}.")
+
+
+def _decode(part: Any) -> Any:
+    if isinstance(part, dict) and part.get("is") == "float":
+        return float(part["of"])
+    if isinstance(part, dict) and "is" in part:
+        cls = VALUES.get(part["is"])
+        if cls is None:
+            raise OmniCacheError(
+                f"The plan names {part['is']!r}, which this OmniCache does not have.{nearest(str(part['is']), VALUES)} "
+                "Import the module that defines it first, or update OmniCache."
+            )
+        known = {f.name for f in fields(cls)}
+        given = {k: _decode(v) for k, v in part.items() if k != "is"}
+        if unknown := set(given) - known:
+            raise OmniCacheError(f"The plan gives {part['is']} the option {sorted(unknown)[0]!r}, which it does not have.")
+        return cls(**given)
+    return _plain(part)
+
+
+def _plain(part: Any) -> Any:
+    """Lists become tuples, so that frozen values stay hashable and a plan equals itself after a round trip."""
+    if isinstance(part, dict):
+        return _decode(part) if "is" in part else {k: _plain(v) for k, v in part.items()}
+    if isinstance(part, list):
+        return tuple(_decode(v) for v in part)
+    return part

@@ -1,0 +1,239 @@
+"""A caching method is a sentence: compute **when** ..., at **where** ..., else fill in **how** ..., and **fix** the result.
+
+The four words are four small protocols. Everything here is frozen configuration; state is handed in and returned, and the
+session keeps it, per run and branch. So threads, requests and guidance passes can share one policy.
+
+    Policy(when=First(3) | Every(5), where=Attention() | MLP(), how=Taylor(order=2))      # TaylorSeer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+
+from omnicache.runtime.step import Step
+
+if TYPE_CHECKING:
+    from omnicache.models.map import ModelMap, Site
+
+Tensors = tuple[torch.Tensor, ...]
+T = TypeVar("T", bound=type)
+
+VALUES: dict[str, type] = {}
+"""Every class that may stand in a plan file, by name: nothing else is ever built from a file."""
+
+
+def value(cls: T) -> T:
+    """Make a class a frozen dataclass that a plan file may name."""
+    made = dataclass(frozen=True)(cls)
+    VALUES[cls.__name__] = made
+    return made
+
+
+class Decision(Enum):
+    """What a trigger says of one step. The values are the characters of ``run.computed``."""
+
+    COMPUTE = "#"
+    REUSE = "."
+    CHECK = "?"
+    """Reuse, and compare the estimate with the truth at the site that the trigger names."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """All that a trigger may know.
+
+    Attributes:
+        step: the step to decide on.
+        last: the step at which the trigger's sites were last computed in this run, or None.
+        reused: steps reused since then.
+        signals: what was measured for this step, one number a sample; None where there was nothing to compare with.
+    """
+
+    step: Step
+    last: Step | None = None
+    reused: int = 0
+    signals: Mapping[Signal, torch.Tensor | None] = field(default_factory=dict)
+
+
+class Signal:
+    """Something measured at a step for triggers: see ``runtime/signals.py``."""
+
+    at: ClassVar[str] = "denoiser"
+    """Where it can be read: "denoiser" (before the model runs) or "stack" (at the entry of the first block)."""
+
+    def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
+        """The tensor to watch, from the module's arguments by name; None where this model does not have it."""
+        raise NotImplementedError
+
+    def compare(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """One number a sample, ``(batch,)``."""
+        raise NotImplementedError
+
+
+class Trigger:
+    """When to compute. Say COMPUTE whenever in doubt; whatever is unknown (no history, NaN) is computed anyway.
+
+    Triggers combine: ``a | b`` computes if either says so, ``a & b`` if both do, ``~a`` if ``a`` does not.
+    """
+
+    signals: tuple[Signal, ...] = ()
+    check: Where | None = None
+    """Where a CHECK step compares estimate and truth; only for triggers that ask for one."""
+    redo: bool = False
+    """Whether a failed check computes the same step anew."""
+
+    def init(self) -> Any:
+        """State at the start of a run."""
+        return None
+
+    def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
+        """The decision for one step, and the new state. Asked once a step, whatever others decide."""
+        raise NotImplementedError
+
+    def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
+        """Told what was done in the end: another trigger, or a missing history, may have forced a computation."""
+        return state
+
+    def observe(self, state: Any, moment: Moment, error: float) -> tuple[bool, Any]:
+        """Told the error of a CHECK step. Returns whether the estimate is accepted, and the new state."""
+        return True, state
+
+    def misfit(self, total: int | None) -> str | None:
+        """Why this trigger cannot serve a run of ``total`` steps, as a sentence; None if it can."""
+        return None
+
+    def __or__(self, other: Trigger) -> Trigger:
+        from omnicache.triggers.combine import Or
+
+        return Or(self, other)
+
+    def __and__(self, other: Trigger) -> Trigger:
+        from omnicache.triggers.combine import And
+
+        return And(self, other)
+
+    def __invert__(self) -> Trigger:
+        from omnicache.triggers.combine import Not
+
+        return Not(self)
+
+
+class Where:
+    """Where to cache: picks sites of a model. Set algebra: ``a | b``, ``a & b``, ``a - b``."""
+
+    def select(self, model: ModelMap) -> tuple[Site, ...]:
+        raise NotImplementedError
+
+    def __or__(self, other: Where) -> Where:
+        from omnicache.granularity.algebra import Union
+
+        return Union(self, other)
+
+    def __and__(self, other: Where) -> Where:
+        from omnicache.granularity.algebra import Intersection
+
+        return Intersection(self, other)
+
+    def __sub__(self, other: Where) -> Where:
+        from omnicache.granularity.algebra import Difference
+
+        return Difference(self, other)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One computed value of a site: where it was computed, and its tensors."""
+
+    step: Step
+    tensors: Tensors
+
+
+History = tuple[Entry, ...]
+"""Computed values, newest first. Estimates never enter."""
+
+
+class Predictor:
+    """How to fill in. Learns from computed values only, and estimates a missing one."""
+
+    needs_input: bool = False
+    """Whether the site's input takes part (``Residual``)."""
+
+    exact_degree: int | None = None
+    """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
+
+    def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
+        raise NotImplementedError
+
+    def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
+        """The value at ``step``. ``history`` has at least one entry."""
+        raise NotImplementedError
+
+
+class Selector:
+    """Which rows of a site to compute even on a reuse step (tokens of an MLP, say)."""
+
+    watch: Where | None = None
+    """Sites whose inputs and outputs ``observe`` wants to see on computed steps."""
+
+    def init(self) -> Any:
+        return None
+
+    def observe(self, state: Any, site: Site, bound: Mapping[str, Any], output: Any) -> Any:
+        """Told what happened at a watched site on a computed step. Returns the new state."""
+        return state
+
+    def choose(self, state: Any, site: Site, step: Step, x: torch.Tensor) -> tuple[torch.Tensor | None, Any]:
+        """Sorted indices ``(batch, k)`` into axis 1 of ``x`` ``(batch, rows, width)``, or None for no row; and the new state."""
+        raise NotImplementedError
+
+
+class Corrector:
+    """Repairs the denoiser's output on reuse steps."""
+
+    def init(self) -> Any:
+        return None
+
+    def rehearse(self, step: Step) -> tuple[int, ...]:
+        """Estimates wanted at a step that will be computed: for each, how many of the newest entries of the history to ignore.
+
+        Each is one cheap pass of the model with everything reused, before the real one.
+        """
+        return ()
+
+    def learn(self, state: Any, step: Step, truth: torch.Tensor, rehearsed: tuple[torch.Tensor, ...]) -> Any:
+        """Told the computed output and the rehearsed ones (empty where there was no history)."""
+        return state
+
+    def apply(self, state: Any, step: Step, estimate: torch.Tensor) -> torch.Tensor:
+        """The repaired output of a reuse step."""
+        return estimate
+
+
+def _hold() -> Predictor:
+    from omnicache.predictors.hold import Hold
+
+    return Hold()
+
+
+@value
+class Policy:
+    """One clause of a method.
+
+    Attributes:
+        when: which steps compute.
+        where: which sites are governed.
+        how: what stands in for a value that is not computed.
+        which: rows of each site that are computed even then.
+        fix: a repair of the denoiser's output.
+    """
+
+    when: Trigger
+    where: Where
+    how: Predictor = field(default_factory=_hold)
+    which: Selector | None = None
+    fix: Corrector | None = None

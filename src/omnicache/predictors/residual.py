@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from dataclasses import field
+
+from omnicache.policy import History, Predictor, Tensors, value
+from omnicache.predictors.hold import Hold
+from omnicache.runtime.step import Step
+
+
+@value
+class Residual(Predictor):
+    """Predicts what a site adds to its input, ``y - x``, and adds it to the fresh input."""
+
+    inner: Predictor = field(default_factory=Hold)
+    needs_input = True
+
+    @property
+    def exact_degree(self) -> int | None:  # type: ignore[override]
+        return self.inner.exact_degree
+
+    def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
+        return self.inner.learn(history, step, (), tuple(b - a for a, b in zip(x, y, strict=True)))
+
+    def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
+        return tuple(a + d for a, d in zip(x, self.inner.estimate(history, step, ()), strict=True))

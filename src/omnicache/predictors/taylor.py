@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import math
+
+from omnicache.policy import Entry, History, Tensors, value
+from omnicache.predictors.linear import Linear
+from omnicache.runtime.step import Step
+
+
+@value
+class Taylor(Linear):
+    """Extrapolates the last ``order + 1`` computed values (TaylorSeer, arXiv 2503.06923, eq. 3).
+
+    ``basis="taylor"`` is the released ladder: backward differences divided by the newest gap, taken for derivatives. It is
+    exact up to degree 1 only. ``basis="newton"`` uses divided differences on the true positions: exact up to degree
+    ``order`` at any spacing. Values from steps before ``since`` are not used.
+    """
+
+    order: int = 1
+    basis: str = "taylor"
+    axis: str = "step"
+    since: int = 0
+
+    @property
+    def keep(self) -> int:  # type: ignore[override]
+        return self.order + 1
+
+    @property
+    def exact_degree(self) -> int:  # type: ignore[override]
+        return self.order if self.basis == "newton" else min(self.order, 1)
+
+    def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
+        kept = tuple(e for e in history if e.step.index >= self.since)
+        return (Entry(step, y), *kept)[: self.keep]
+
+    def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
+        return _newton(past, now) if self.basis == "newton" else _ladder(past, now)
+
+
+def _ladder(past: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Weights of ``sum_i D_i k^i / i!``; ``rows[a]`` holds the weights of ``D_i`` as it was at history entry ``a``."""
+    n, ahead = len(past), now - past[0]
+    rows = [[1.0 if a == b else 0.0 for b in range(n)] for a in range(n)]
+    total = list(rows[0])
+    for i in range(1, n):
+        rows = [
+            [(p - q) / (past[a] - past[a + 1]) for p, q in zip(rows[a], rows[a + 1], strict=True)] for a in range(len(rows) - 1)
+        ]
+        factor = ahead**i / math.factorial(i)
+        total = [t + factor * w for t, w in zip(total, rows[0], strict=True)]
+    return tuple(total)
+
+
+def _newton(past: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Lagrange's weights: the polynomial through all past values, at ``now``."""
+    return tuple(math.prod((now - q) / (p - q) for q in past if q != p) for p in past)

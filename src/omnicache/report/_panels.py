@@ -1,0 +1,90 @@
+"""What a calibration found, picture by picture."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from omnicache.errors import OmniCacheError
+from omnicache.report._need import need
+from omnicache.report._svg import COLOURS, inline, vega_png, vega_svg
+from omnicache.report.similarity_chart import similarity_chart
+from omnicache.report.step_chart import step_chart
+from omnicache.report.trajectories import path_colours, trajectories
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture with its words; drawn as SVG for a page or PNG for a file."""
+
+    name: str
+    title: str
+    text: str
+    key: dict[str, str]
+    alt: str
+    drawing: Any
+
+    def svg(self) -> str:
+        if not hasattr(self.drawing, "savefig"):
+            return inline(vega_svg(self.drawing), self.name, self.alt)
+        return inline(self._saved("svg").decode(), self.name, self.alt)
+
+    def png(self) -> bytes:
+        return self._saved("png") if hasattr(self.drawing, "savefig") else vega_png(self.drawing)
+
+    def _saved(self, kind: str) -> bytes:
+        out = io.BytesIO()
+        with need("matplotlib").rc_context({"svg.hashsalt": "omnicache", "path.simplify": True}):
+            extra = {"metadata": {"Date": None}} if kind == "svg" else {}
+            self.drawing.savefig(out, format=kind, transparent=True, bbox_inches="tight", pad_inches=0.05, **extra)
+        return out.getvalue()
+
+
+def panels(calibration: dict[str, Any]) -> list[Panel]:
+    """The pictures of a calibration with their words, drawn when asked for as SVG or PNG."""
+    for key in ("points", "labels", "similarity", "curvature", "gamma", "schedule"):
+        if key not in calibration:
+            raise OmniCacheError(f"the calibration has no {key!r}; calibrate again with this version")
+    labels = [str(label) for label in calibration["labels"]]
+    schedule = str(calibration["schedule"])
+    colours = path_colours(labels)
+    reused = sum(kind != "#" for kind in schedule)
+    chosen = f"{reused} of {len(schedule)} steps are reused"
+    marks = {"reused": COLOURS["accent"], "computed": COLOURS["muted"]}
+    points, similarity = calibration["points"], calibration["similarity"]
+    apart = [float(v) for i, row in enumerate(similarity) for j, v in enumerate(row) if i != j]
+    alike = f" The least alike pair scores {min(apart):.2f}, the mean pair {sum(apart) / len(apart):.2f}." if apart else ""
+    shown = [
+        Panel(
+            "paths",
+            "Paths from noise to picture",
+            "The steps of each run, projected to three dimensions. An open circle is the noise it starts from, a full one "
+            "the picture it ends in.",
+            colours if 1 < len(colours) <= 8 else {},
+            f"{len(points)} sampling paths in three dimensions",
+            trajectories(points, labels),
+        ),
+        Panel(
+            "similarity",
+            "How alike the paths are",
+            f"Similarity of every pair of paths, 1 for the same shape.{alike}",
+            {},
+            f"Heat map of the similarity of {len(labels)} paths.{alike}",
+            similarity_chart(similarity, labels),
+        ),
+    ]
+    quantities = [
+        (
+            "curvature",
+            "Curvature over the steps",
+            "How sharply the path bends at each step. Where it is nearly straight, a step can be reused.",
+        ),
+        ("gamma", "Gamma over the steps", "The correction factor of each step, as the calibration estimated it."),
+        ("sigma", "Sigma over the steps", "Sigma of each step, as the calibration recorded it."),
+    ]
+    for name, title, text in quantities:
+        if calibration.get(name) is not None:
+            chart = step_chart(list(calibration[name]), schedule, name)
+            shown.append(Panel(name, title, f"{text}", marks, f"{title}; {chosen}", chart))
+    return shown

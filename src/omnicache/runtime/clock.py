@@ -1,0 +1,121 @@
+"""The one clock: reads where a run stands from the scheduler, or from the timesteps themselves where there is none."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+
+
+class Tap:
+    """A bound method with something done before and after it. Copies and pickles of the owner get the plain method."""
+
+    def __init__(self, owner: Any, name: str, around: Callable[..., Any]):
+        self._owner, self._name, self._around = owner, name, around
+        self.plain = getattr(owner, name)
+        functools.update_wrapper(self, self.plain, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._around(self.plain, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return getattr(type(self._owner), self._name).__get__(memo.get(id(self._owner), self._owner))
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._owner, self._name)
+
+
+class Clock:
+    """Reads the steps of one scheduler instance, by tapping its ``set_timesteps`` and ``step``.
+
+    Sessions on one scheduler share a clock: ``Clock.of(scheduler)`` gives it, ``join`` and ``leave`` count them, and the last
+    one to leave takes the taps away. A listener's ``share`` below 1 makes every ``set_timesteps(n)`` ask for
+    ``round(share * n)`` steps: the ``fewer-steps`` reference.
+    """
+
+    _all: ClassVar[WeakKeyDictionary[Any, Clock]] = WeakKeyDictionary()
+
+    def __init__(self, scheduler: Any):
+        self.scheduler = scheduler
+        self.run = 0  # grows with every set_timesteps
+        self.taken = 0  # scheduler steps since then
+        self.thread: int | None = None  # the thread that set the timesteps
+        self.times: list[float] = []
+        self.sigmas: list[float] = []
+        self._listeners: dict[Any, tuple[float, Callable[[Clock], None]]] = {}
+
+    @classmethod
+    def of(cls, scheduler: Any) -> Clock:
+        found = cls._all.get(scheduler)
+        if found is None:
+            found = cls._all[scheduler] = cls(scheduler)
+        return found
+
+    def join(self, listener: Any, share: float, on_step: Callable[[Clock], None]) -> None:
+        """``on_step`` is called after every step of the scheduler."""
+        if not self._listeners:
+            for name, around in (("set_timesteps", self._set_timesteps), ("step", self._step)):
+                setattr(self.scheduler, name, Tap(self.scheduler, name, around))
+            if getattr(self.scheduler, "num_inference_steps", None):
+                self._read()
+        self._listeners[listener] = (share, on_step)
+
+    def leave(self, listener: Any) -> None:
+        self._listeners.pop(listener, None)
+        if not self._listeners:
+            for name in ("set_timesteps", "step"):
+                if isinstance(self.scheduler.__dict__.get(name), Tap):
+                    del self.scheduler.__dict__[name]
+
+    def _set_timesteps(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        share = min((s for s, _ in self._listeners.values()), default=1.0)
+        if share != 1.0:
+            args, kwargs = _fewer(share, args, kwargs)
+        out = plain(*args, **kwargs)
+        self.run, self.taken, self.thread = self.run + 1, 0, threading.get_ident()
+        self._read()
+        return out
+
+    def _read(self) -> None:
+        def numbers(name: str) -> list[float]:
+            values = getattr(self.scheduler, name, None)
+            return [float(v) for v in values.tolist()] if isinstance(values, torch.Tensor) else []
+
+        self.times, self.sigmas = numbers("timesteps"), numbers("sigmas")
+        if not self.sigmas and isinstance(alphas := getattr(self.scheduler, "alphas_cumprod", None), torch.Tensor):
+            at = [min(max(int(t), 0), len(alphas) - 1) for t in self.times]
+            self.sigmas = [float(((1 - alphas[i]) / alphas[i].clamp_min(1e-12)) ** 0.5) for i in at]
+
+    def _step(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        out = plain(*args, **kwargs)
+        self.taken += 1
+        for _, on_step in list(self._listeners.values()):
+            on_step(self)
+        return out
+
+    @property
+    def idle(self) -> bool:
+        """True after the last step of a run, until timesteps are set anew."""
+        return bool(self.times) and self.taken >= len(self.times)
+
+    def place(self, time: float | None) -> int:
+        """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle."""
+        if time is None:
+            return 0
+        for i, t in enumerate(self.times):
+            # Some pipelines hand the model t / 1000.
+            if abs(t - time) < 1e-4 or abs(t / 1000 - time) < 1e-7:
+                return i
+        return 0
+
+
+def _fewer(share: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if args and isinstance(args[0], int):
+        return (max(1, round(args[0] * share)), *args[1:]), kwargs
+    if isinstance(kwargs.get("num_inference_steps"), int):
+        return args, {**kwargs, "num_inference_steps": max(1, round(kwargs["num_inference_steps"] * share))}
+    return args, kwargs  # explicit timesteps or sigmas: the caller's own list is not ours to thin out

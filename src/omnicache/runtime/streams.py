@@ -1,0 +1,140 @@
+"""Tensors in, tensors out: how a module's arguments and outputs become a tuple of tensors and back.
+
+A *stream* is a tensor that runs through a block and comes out changed: the hidden states, and in two-stream blocks the text
+beside them. Blocks name and order them differently; which output continues which input is learned by watching them run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+Tensors = tuple[torch.Tensor, ...]
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+
+
+class Signature:
+    """Names of a module's positional arguments, read once."""
+
+    def __init__(self, module: nn.Module):
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = inspect.signature(module.forward).parameters.values()
+        self.names = [p.name for p in parameters if p.kind in kinds]
+
+    def bind(self, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+        """All arguments by name; surplus positional ones by number."""
+        bound: dict[str, Any] = {}
+        for i, value in enumerate(args):
+            bound[self.names[i] if i < len(self.names) else str(i)] = value
+        bound.update(kwargs)
+        return bound
+
+    def replace(self, args: Args, kwargs: Kwargs, name: str, value: Any) -> tuple[Args, dict[str, Any]]:
+        """The same call with one argument exchanged."""
+        if name in kwargs:
+            return args, {**kwargs, name: value}
+        place = int(name) if name.isdigit() else self.names.index(name)
+        return (*args[:place], value, *args[place + 1 :]), dict(kwargs)
+
+
+def tensors_of(output: Any) -> Tensors:
+    """The tensors of a module's output, in order: a tensor, a tuple or list of them (None left out), or a mapping's values."""
+    if isinstance(output, torch.Tensor):
+        return (output,)
+    if isinstance(output, (tuple, list)):
+        return tuple(t for part in output for t in tensors_of(part))
+    if isinstance(output, Mapping):
+        return tuple(t for part in output.values() for t in tensors_of(part))
+    return ()
+
+
+def rebuild(like: Any, tensors: Tensors) -> Any:
+    """``like`` with its tensors replaced, in the order of ``tensors_of``."""
+    supply = iter(tensors)
+
+    def build(part: Any) -> Any:
+        if isinstance(part, torch.Tensor):
+            return next(supply)
+        if isinstance(part, Mapping):
+            # diffusers' outputs are OrderedDict dataclasses: rebuilt by their own constructor
+            return type(part)(**{k: build(v) for k, v in part.items()})
+        if isinstance(part, tuple) and hasattr(part, "_fields"):
+            return type(part)(*(build(v) for v in part))
+        if isinstance(part, (tuple, list)):
+            return type(part)(build(v) for v in part)
+        return part
+
+    return build(like)
+
+
+class Shape:
+    """The structure of an output without its values: enough to rebuild it, or to stand in for it."""
+
+    __slots__ = ("_empty", "sizes")
+
+    def __init__(self, output: Any):
+        found = tensors_of(output)
+        self.sizes = [(t.shape, t.dtype, t.device) for t in found]
+        self._empty = rebuild(output, tuple(t.new_empty(0) for t in found))
+
+    def fill(self, tensors: Tensors) -> Any:
+        return rebuild(self._empty, tensors)
+
+    def stand_in(self) -> Any:
+        """An output of the right shapes that holds no storage: for modules whose output nobody reads.
+
+        The first tensor can be written to (some models add to it in place); the others are zero-storage expands.
+        """
+        made = []
+        for i, (size, dtype, device) in enumerate(self.sizes):
+            zero = torch.zeros((), dtype=dtype, device=device)
+            made.append(torch.empty(size, dtype=dtype, device=device) if i == 0 else zero.expand(size))
+        return self.fill(tuple(made))
+
+
+class Layout:
+    """Which argument each output of a block continues, for example ``("encoder_hidden_states", "hidden_states")``."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: tuple[str, ...]):
+        self.names = names
+
+    def read(self, bound: Mapping[str, Any]) -> Tensors:
+        return tuple(bound[n] for n in self.names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self.names == other.names
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+
+def layout_by_identity(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | None:
+    """The layout of a block, from the arguments of the next one: each output must be one of them, the very same tensor."""
+    names = []
+    for output in outputs:
+        found = [name for name, value in bound.items() if value is output]
+        if len(found) != 1:
+            return None
+        names.append(found[0])
+    return Layout(tuple(names)) if names else None
+
+
+def layout_by_shape(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | None:
+    """A guess for a block that nothing follows: each output continues the only stream-like argument of its shape."""
+    stream = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.ndim >= 3}
+    names: list[str] = []
+    for output in outputs:
+        fits = [n for n, v in stream.items() if v.shape == output.shape and v.dtype == output.dtype and n not in names]
+        named = [n for n in fits if n == "hidden_states"] if len(outputs) == 1 else []
+        fits = named or fits
+        if len(fits) != 1:
+            return None
+        names.append(fits[0])
+    return Layout(tuple(names)) if names else None

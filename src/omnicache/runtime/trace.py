@@ -1,0 +1,94 @@
+"""What happened in a run: one record for each evaluation, and sentences about what was not gained and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from omnicache.policy import Signal
+from omnicache.runtime.step import Step
+
+
+@dataclass
+class Record:
+    """One evaluation of the denoiser. Sites are counted, not steps: a plan may compute some and reuse others."""
+
+    step: Step
+    computed: int = 0
+    reused: int = 0
+    partial: int = 0
+    checked: bool = False
+    redone: bool = False
+    rehearsals: int = 0
+    error: float | None = None
+    signals: Mapping[Signal, torch.Tensor | None] = field(default_factory=dict)
+
+    @property
+    def mark(self) -> str:
+        """``#`` computed, ``.`` reused, ``o`` partly computed, ``?`` reused and checked."""
+        if self.reused == 0 and self.partial == 0:
+            return "#"
+        if self.checked:
+            return "?"
+        return "." if self.computed == 0 and self.partial == 0 else "o"
+
+
+@dataclass
+class Trace:
+    """A run of one plan: printed, it says what was computed, what was kept, and what stood in the way."""
+
+    method: str = "none"
+    records: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    peak_bytes: int = 0
+    seconds: float = 0.0
+    seconds_by_mark: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, sentence: str) -> None:
+        """Said once, however often it happens."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def branches(self) -> list[str | int]:
+        return list(dict.fromkeys(r.step.branch for r in self.records))
+
+    def strip(self, branch: str | int | None = None) -> str:
+        """One character an evaluation of ``branch`` (default: the first seen)."""
+        names = self.branches()
+        which = branch if branch is not None else (names[0] if names else 0)
+        return "".join(r.mark for r in self.records if r.step.branch == which)
+
+    @property
+    def computed(self) -> str:
+        return self.strip()
+
+    @property
+    def seconds_saved(self) -> float:
+        """Estimate: what the steps not fully computed would have taken at the median time of a full one, less what they took."""
+        full = sorted(self.seconds_by_mark.get("#", ()))
+        if not full:
+            return 0.0
+        others = [t for mark, times in self.seconds_by_mark.items() if mark != "#" for t in times]
+        return full[len(full) // 2] * len(others) - sum(others)
+
+    def __str__(self) -> str:
+        if not self.records:
+            return f"{self.method}: nothing ran yet." + "".join(f"\n  {n}" for n in self.notes)
+        lines = [f"{self.method}: {len(self.records)} evaluations of the denoiser in {self.seconds:.2f} s"]
+        for name in self.branches():
+            strip = self.strip(name)
+            full = strip.count("#")
+            lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
+        lines.append(f"  about {self.seconds_saved:.2f} s saved; at most {human_bytes(self.peak_bytes)} kept")
+        lines += [f"  {n}" for n in self.notes]
+        return "\n".join(lines)
+
+
+def human_bytes(count: int) -> str:
+    """``1536`` as ``"1.5 KiB"``."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, _ = size / 1024, units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

@@ -1,0 +1,13 @@
+"""When to compute."""
+
+from omnicache.triggers.accumulate import Accumulate
+from omnicache.triggers.between import Between
+from omnicache.triggers.combine import And, Not, Or
+from omnicache.triggers.every import Every
+from omnicache.triggers.first import First
+from omnicache.triggers.last import Last
+from omnicache.triggers.ramp import Ramp
+from omnicache.triggers.table import Table
+from omnicache.triggers.verify import Verify
+
+__all__ = ["Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "Ramp", "Table", "Verify"]

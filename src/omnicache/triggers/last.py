@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from typing import Any
+
+from omnicache.policy import Decision, Moment, Trigger, value
+
+
+@value
+class Last(Trigger):
+    """Computes the last ``count`` steps of a run whose length is known (it may never come: a run can be cut short)."""
+
+    count: int = 1
+
+    def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
+        total = moment.step.total
+        due = total is not None and moment.step.index >= total - self.count
+        return (Decision.COMPUTE if due else Decision.REUSE), state

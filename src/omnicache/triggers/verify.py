@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Any
+
+from omnicache.granularity import Block
+from omnicache.policy import Decision, Moment, Trigger, Where, value
+
+
+@value
+class Verify(Trigger):
+    """Drafts steps and checks them at one site; a draft that strays makes the next step, or this one, a computed one.
+
+    SpeCa (arXiv 2509.11628). The threshold at progress ``p`` is ``max(floor, threshold * decay ** p)``. Between two computed
+    steps there are at most ``longest`` drafts; those from number ``shortest`` on (counted from 0, and never the first) are
+    checked. With ``redo`` every draft is checked, and a step that fails is computed on the spot.
+    """
+
+    threshold: float = 0.1
+    decay: float = 0.01
+    floor: float = 0.01
+    shortest: int = 2
+    longest: int = 5
+    redo: bool = False
+    check: Where | None = field(default_factory=lambda: Block(-1))
+
+    def limit(self, progress: float) -> float:
+        """The largest error that is accepted at ``progress`` in [0, 1)."""
+        return max(self.floor, self.threshold * self.decay**progress)
+
+    def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
+        drafts, strayed = moment.reused, bool(state)
+        if moment.last is None or drafts >= self.longest or (strayed and drafts >= self.shortest):
+            return Decision.COMPUTE, state
+        checked = self.redo or drafts >= max(self.shortest, 1)
+        return (Decision.CHECK if checked else Decision.REUSE), state
+
+    def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
+        return None if decision is Decision.COMPUTE else state
+
+    def observe(self, state: Any, moment: Moment, error: float) -> tuple[bool, Any]:
+        good = not math.isnan(error) and error <= self.limit(moment.step.progress)
+        return good, not good

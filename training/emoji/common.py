@@ -1,0 +1,128 @@
+"""What the three training scripts share: a budget in minutes, checkpoints that resume, a log that ships with the weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class Budget:
+    """Learning-rate factor over wall-clock minutes of *training* (pauses and restarts do not count): warm-up, then cosine to 0."""
+
+    def __init__(self, minutes: float, warmup_steps: int = 100):
+        self.total, self.warmup = minutes * 60, warmup_steps
+        self.spent, self.step, self._last = 0.0, 0, time.monotonic()
+
+    def tick(self) -> float:
+        now = time.monotonic()
+        # A gap over 30 s is a pause (SIGSTOP), not training.
+        self.spent += min(now - self._last, 30.0)
+        self._last, self.step = now, self.step + 1
+        return self.factor
+
+    @property
+    def factor(self) -> float:
+        done = min(self.spent / self.total, 1.0)
+        return min(1.0, self.step / self.warmup) * 0.5 * (1 + math.cos(math.pi * done))
+
+    @property
+    def over(self) -> bool:
+        return self.spent >= self.total
+
+    def state_dict(self) -> dict:
+        return {"spent": self.spent, "step": self.step}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.spent, self.step, self._last = state["spent"], state["step"], time.monotonic()
+
+
+class Ema:
+    """Exponential moving average of a module's parameters, with the usual warm-up of the decay."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay, self.steps = decay, 0
+        self.shadow = {k: v.detach().clone().float() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.steps += 1
+        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in module.state_dict().items():
+            self.shadow[name].lerp_(value.float(), 1 - keep)
+
+    def state_dict(self) -> dict:
+        return {"steps": self.steps, "shadow": self.shadow}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps, self.shadow = state["steps"], state["shadow"]
+
+
+class Checkpoint:
+    """Saves named parts every ``every`` seconds, atomically, and loads them back; appends one JSON line to a log."""
+
+    def __init__(self, work: Path, name: str, parts: dict, every: float = 120.0):
+        work.mkdir(parents=True, exist_ok=True)
+        self.path, self.log_path = work / f"{name}.pt", work / f"{name}.log.jsonl"
+        self.parts, self.every, self._last = parts, every, time.monotonic()
+
+    def load(self) -> bool:
+        if not self.path.exists():
+            return False
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        for key, part in self.parts.items():
+            part.load_state_dict(saved[key])
+        return True
+
+    def save(self, force: bool = False) -> bool:
+        if not force and time.monotonic() - self._last < self.every:
+            return False
+        self._last = time.monotonic()
+        partial = self.path.with_suffix(".partial")
+        torch.save({key: part.state_dict() for key, part in self.parts.items()}, partial)
+        partial.replace(self.path)
+        return True
+
+    def log(self, **values: float) -> None:
+        line = json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()})
+        with self.log_path.open("a") as f:
+            f.write(line + "\n")
+        print(line, flush=True)
+
+
+class Courtesy:
+    """Uses all cores while the machine is otherwise idle and one thread while others work: threads that wait for each other
+    on busy cores are many times slower than one alone. Does nothing where /proc is missing or the device is no CPU."""
+
+    def __init__(self, every: float = 5.0):
+        self.every, self._last, self._before = every, time.monotonic(), self._used()
+
+    @staticmethod
+    def _used() -> tuple[float, float]:
+        try:
+            fields = [int(v) for v in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        except (OSError, ValueError):
+            return 0.0, 0.0
+        busy = sum(fields) - fields[3] - fields[4]
+        own = os.times()
+        return busy / os.sysconf("SC_CLK_TCK"), own.user + own.system
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._last < self.every:
+            return
+        used = self._used()
+        others = ((used[0] - self._before[0]) - (used[1] - self._before[1])) / (now - self._last)
+        torch.set_num_threads(1 if others > 0.25 else os.cpu_count() or 1)
+        self._last, self._before = now, used
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio in dB, for values in [-1, 1]."""
+    mse = (a.clamp(-1, 1) - b.clamp(-1, 1)).square().flatten(1).mean(1).clamp_min(1e-12)
+    return float((10 * torch.log10(4 / mse)).mean())
