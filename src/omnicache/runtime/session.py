@@ -356,7 +356,7 @@ class Session:
             blocks = self.model.sites("block")
             if not blocks:
                 raise OmniCacheError(
-                    f"{self.plan.method} watches the first block's input, and {self.model.model.__class__.__name__} has no row of blocks."
+                    f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has no row of blocks."
                 )
             roles.setdefault(blocks[0].modules[0], []).append(Probe(blocks[0].modules[0], signatures))
         return roles

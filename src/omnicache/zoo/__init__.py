@@ -57,8 +57,8 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     finally:
         if chatty:
             logging.enable_progress_bar()
-    # The cast is apart because the argument for it changed its name between diffusers' versions.
-    pipe.to(dtype or torch.float32)
+    if dtype not in (None, torch.float32):
+        pipe.to(dtype)  # apart, because the argument of from_pretrained changed its name between diffusers' versions
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -1,0 +1,31 @@
+"""The command line: ``omnicache demo``, ``run``, ``calibrate``, ``methods``, ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from omnicache.cli import calibrate, demo, doctor, methods, run
+from omnicache.errors import OmniCacheError
+
+app = typer.Typer(
+    help="Diffusion models two to five times faster, by reusing what was already computed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("calibrate")(calibrate.calibrate)
+app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence on stderr and exit status 2."""
+    try:
+        app()
+    except OmniCacheError as problem:
+        print(f"omnicache: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None

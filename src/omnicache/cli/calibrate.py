@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import omnicache
+from omnicache.cli.common import err, load, print_json, read_input, read_options
+from omnicache.report import write_calibration
+
+
+def calibrate(
+    pipe: Annotated[str, typer.Argument(help="A shipped model (emoji) or a diffusers folder.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="A method that can be calibrated.")] = "omnicache-trajectory",
+    option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the calibration, name=value.")] = [],  # noqa: B006
+    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
+    steps: Annotated[int, typer.Option(help="Sampler steps; the plan is made for exactly these.")] = 50,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
+    out: Annotated[Path, typer.Option(help="The plan file.")] = Path("omnicache.plan.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure uncached runs and save a plan for this pipeline and step count."""
+    loaded = load(pipe)
+    labels = list(getattr(loaded, "labels", {}) or {})
+    chosen = list(inputs) or labels[:: max(1, len(labels) // 8)][:8]
+    if not chosen:
+        raise omnicache.OmniCacheError("Say what to calibrate on: -i 'a red fox' -i 'a lake at night' … (eight prompts do).")
+    call: dict[str, Any] = {"num_inference_steps": steps} | ({"guidance_scale": guidance} if guidance is not None else {})
+    asked = [read_input(loaded, text) for text in chosen]
+    plan = omnicache.calibrate(loaded, asked, method, progress=not as_json, **call, **read_options(option))
+    plan.save(out)
+    picture = None
+    if "points" in plan.measured:
+        picture = out.with_suffix(".png")
+        write_calibration(picture_data(plan, chosen), picture)
+    if as_json:
+        print_json({"model": pipe, "method": method, "plan": str(out), "picture": str(picture) if picture else None})
+        return
+    err.print(plan.describe(), markup=False)
+    err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
+
+
+def picture_data(plan: omnicache.Plan, labels: list[str]) -> dict[str, Any]:
+    """What the calibration pictures show, from a plan's measurements."""
+    measured = plan.measured
+    return {
+        "points": measured["points"],
+        "labels": labels,
+        "similarity": measured["similarity"],
+        "curvature": measured["curvature"],
+        "gamma": measured["gamma"],
+        "schedule": measured["schedule"],
+    }

@@ -1,0 +1,75 @@
+"""What the commands share: consoles, loading a pipeline, reading options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from omnicache import zoo
+from omnicache.errors import OmniCacheError
+
+err = Console(stderr=True, highlight=False)
+"""For progress and people; stdout carries results only."""
+
+
+def print_json(result: Any) -> None:
+    """One JSON object on stdout, and nothing else."""
+    print(json.dumps(result, allow_nan=False))
+
+
+def load(pipe: str) -> Any:
+    """A pipeline: the name of a shipped model, or a diffusers folder.
+
+    Raises:
+        OmniCacheError: it is neither.
+    """
+    if pipe in zoo.names():
+        return zoo.load(pipe)
+    if not (Path(pipe) / "model_index.json").exists():
+        raise OmniCacheError(
+            f"{pipe!r} is neither a shipped model ({', '.join(zoo.names()) or 'none'}) "
+            "nor a diffusers folder with a model_index.json."
+        )
+    try:
+        from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError as missing:
+        raise OmniCacheError('Pipelines need diffusers; run: pip install "omnicache[diffusers]"') from missing
+    loaded = DiffusionPipeline.from_pretrained(pipe, local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_options(given: list[str]) -> dict[str, Any]:
+    """``["interval=5", "redo=true"]`` as a dict; values are JSON where they can be, else words.
+
+    Raises:
+        OmniCacheError: an entry has no ``=``.
+    """
+    options: dict[str, Any] = {}
+    for entry in given:
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise OmniCacheError(f"An option is written name=value, for example -o interval=5; not {entry!r}.")
+        try:
+            options[name] = json.loads(text)
+        except ValueError:
+            options[name] = text
+    return options
+
+
+def read_input(pipe: Any, text: str) -> Any:
+    """What the user typed for the pipeline's first argument: a class by number or name where it knows classes, else a prompt."""
+    labels = getattr(pipe, "labels", None)
+    if not labels:
+        return text
+    if text.isdigit():
+        return int(text)
+    if text in labels:
+        return labels[text]
+    from omnicache.errors import nearest
+
+    raise OmniCacheError(f"The model has no class {text!r}.{nearest(text, labels)}")

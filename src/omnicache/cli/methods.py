@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import omnicache
+from omnicache.cli.common import print_json
+from omnicache.registry import Choice, Method, Range
+
+
+def methods(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
+    """List all methods: paper, place on each axis, options with their ranges, what they need."""
+    found = [describe(m) for m in omnicache.methods().values()]
+    if as_json:
+        print_json({"methods": found})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("method", "compute when", "at", "else", "fix", "options"):
+        table.add_column(column, overflow="fold")
+    for m in found:
+        axes, options = m["axes"], ", ".join(f"{o['name']}={_short(o['default'])}" for o in m["options"])
+        name = m["name"] + (" *" if m["needs_calibration"] else "")
+        table.add_row(name, axes.get("when", ""), axes.get("where", ""), axes.get("how", ""), axes.get("fix", ""), options)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* needs omnicache.calibrate first. Papers and ranges: omnicache methods --json")
+
+
+def describe(entry: Method) -> dict[str, Any]:
+    """A method as JSON."""
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "paper": entry.paper,
+        "axes": dict(entry.axes),
+        "options": [{"name": o.name, "default": _finite(o.default), "range": _allowed(o.allowed)} for o in entry.options],
+        "needs_calibration": entry.needs_calibration,
+        "can_be_calibrated": entry.calibrate is not None,
+        "architectures": entry.architectures,
+    }
+
+
+def _allowed(allowed: Range | Choice | None) -> Any:
+    if isinstance(allowed, Range):
+        return {"low": allowed.low, "high": allowed.high}
+    return list(allowed.words) if isinstance(allowed, Choice) else None
+
+
+def _finite(default: Any) -> Any:
+    return str(default) if isinstance(default, float) and not math.isfinite(default) else default
+
+
+def _short(default: Any) -> str:
+    return "…" if isinstance(default, (tuple, list)) else str(default) if default != "" else "…"

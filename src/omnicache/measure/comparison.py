@@ -1,0 +1,165 @@
+"""Methods against the uncached pipeline: same inputs, same seeds, same machine, interleaved in time."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import omnicache
+from omnicache.integrations.pipelines import denoisers
+from omnicache.measure.flops import denoiser_flops
+from omnicache.measure.stopwatch import Stopwatch
+from omnicache.plan import Plan
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A plan to measure, under a label for people."""
+
+    label: str
+    plan: Plan
+    note: str | None = None
+
+
+class Comparison:
+    """Measures plans on one pipeline, batch by batch, so that speed, work and quality belong to the same runs.
+
+    The first ``repeats`` batches are timed, each in a pair with the uncached pipeline, in alternating order; the work of the
+    others is counted operation by operation (which would spoil a timing). A method that decides by what it sees may decide
+    otherwise in larger batches.
+
+    Args:
+        pipe: a diffusers pipeline with one denoiser.
+        call: ``call(start, stop)`` draws these of a fixed list of inputs, with fixed seeds: pictures ``(n, 3, h, w)`` in [0, 1].
+        images: how many to draw.
+        batch: how many at once.
+        repeats: timed pairs; at least one batch is left for counting.
+        judge: ``judge(pictures)`` gives the share that show what was asked for; None where nobody can tell.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        call: Callable[[int, int], torch.Tensor],
+        images: int = 16,
+        batch: int = 2,
+        repeats: int = 3,
+        judge: Callable[[torch.Tensor], float] | None = None,
+    ):
+        self.call, self.judge, self.pipe = call, judge, pipe
+        self.batches = [(i, min(i + batch, images)) for i in range(0, images, batch)]
+        self.repeats = repeats
+        self.denoiser = denoisers(pipe)[0]
+        self.pictures: dict[str, torch.Tensor] = {}
+        self._base_flops: dict[tuple[int, int], int] = {}
+
+    def baseline(self) -> dict[str, Any]:
+        """The uncached pipeline: seconds for all pictures (median batch times batches), in all and in the denoiser; accuracy."""
+        self.call(*self.batches[0])  # warm-up: allocations, thread pools, lazy imports
+        walls, inside, drawn = [], [], []
+        for batch in self.batches:
+            wall, seconds, pictures = self._timed(batch)
+            walls.append(wall)
+            inside.append(seconds)
+            drawn.append(pictures)
+        self.pictures["uncached"] = torch.cat(drawn)
+        return self._figures(walls, inside, self.pictures["uncached"])
+
+    def measure(self, contender: Contender) -> dict[str, Any]:
+        """One row of the table.
+
+        Raises:
+            OmniCacheError: the plan does not fit the pipeline.
+        """
+        from omnicache.measure import psnr, ssim
+
+        plan = contender.plan
+        walls, inside, ratios, fractions, drawn, traces = [], [], [], [], [], []
+        for i in range(max(self.repeats, len(self.batches))):
+            batch = self.batches[i % len(self.batches)]
+            count_only = i >= self.repeats or (i == len(self.batches) - 1 and not fractions)
+            if count_only:
+                with omnicache.cache(self.pipe, plan) as run:
+                    done, pictures = self._counted(batch)
+                    traces.append(run.trace)
+                fractions.append(done / self._base(batch))
+            else:
+                seconds: dict[bool, float] = {}
+                for cached in (False, True) if i % 2 == 0 else (True, False):
+                    if cached:
+                        with omnicache.cache(self.pipe, plan) as run:
+                            wall, seconds[True], pictures = self._timed(batch)
+                            traces.append(run.trace)
+                        walls.append(wall)
+                        inside.append(seconds[True])
+                    else:
+                        seconds[False] = self._timed(batch)[1]
+                ratios.append(seconds[False] / seconds[True])
+            if i < len(self.batches):
+                drawn.append(pictures)
+        made, base = torch.cat(drawn), self.pictures["uncached"]
+        self.pictures[contender.label] = made
+        notes = list(dict.fromkeys(n for t in traces for n in t.notes))
+        return {
+            "method": plan.method,
+            "label": contender.label,
+            "options": {k: v for k, v in plan.options.items() if k not in ("schedule", "gamma", "coefficients")},
+            **self._figures(walls, inside, made),
+            "speedup": statistics.median(ratios) if ratios else None,
+            "speedup_spread": [min(ratios), max(ratios)] if ratios else None,
+            "compute_fraction": statistics.fmean(fractions),
+            "psnr": None if torch.equal(made, base) else float(psnr(made, base).mean()),
+            "ssim": float(ssim(made, base).mean()),
+            "cache_bytes": max(t.peak_bytes for t in traces),
+            "computed": traces[0].computed,
+            "note": contender.note or ("; ".join(notes) or None),
+        }
+
+    def _figures(self, walls: list[float], inside: list[float], pictures: torch.Tensor) -> dict[str, Any]:
+        return {
+            "seconds": statistics.median(walls) * len(self.batches) if walls else None,
+            "denoiser_seconds": statistics.median(inside) * len(self.batches) if inside else None,
+            "class_accuracy": self.judge(pictures) if self.judge else None,
+        }
+
+    def _timed(self, batch: tuple[int, int]) -> tuple[float, float, torch.Tensor]:
+        with Stopwatch(self.denoiser) as watch:
+            began = time.perf_counter()
+            pictures = self.call(*batch)
+            return time.perf_counter() - began, watch.seconds, pictures
+
+    def _counted(self, batch: tuple[int, int]) -> tuple[int, torch.Tensor]:
+        drawn: list[torch.Tensor] = []
+        flops = denoiser_flops(self.denoiser, lambda: drawn.append(self.call(*batch)))
+        return flops, drawn[0]
+
+    def _base(self, batch: tuple[int, int]) -> int:
+        """The uncached work of a batch; it depends on the number of pictures only."""
+        size = (0, batch[1] - batch[0])
+        if size not in self._base_flops:
+            self._base_flops[size] = self._counted(size)[0]
+        return self._base_flops[size]
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the figures depend on beside the code."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    load = [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else []
+    return {"device": name, "torch": torch.__version__, "load_average": load}
+
+
+def rounded(part: Any, digits: int = 4) -> Any:
+    """Numbers of a JSON object, rounded."""
+    if isinstance(part, float):
+        return round(part, digits)
+    if isinstance(part, Mapping):
+        return {k: rounded(v, digits) for k, v in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [rounded(v, digits) for v in part]
+    return part
