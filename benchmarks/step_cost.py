@@ -118,7 +118,13 @@ def main() -> None:
 
     draw()
     when = Table("##" + "#." * ((STEPS - 2) // 2))
-    result: dict[str, Any] = {"batch": a.batch, "steps": STEPS, "guidance": 2.0, **environment(torch.device("cpu")), "when": time.strftime("%Y-%m-%d")}
+    result: dict[str, Any] = {
+        "batch": a.batch,
+        "steps": STEPS,
+        "guidance": 2.0,
+        **environment(torch.device("cpu")),
+        "when": time.strftime("%Y-%m-%d"),
+    }
     result["steps_cost"] = {
         "stack residual": step_ratio(pipe, draw, Policy(when, Stack(), Residual(Hold())), a.repeats),
         "stack Taylor order 2": step_ratio(pipe, draw, Policy(when, Stack(), Residual(Taylor(2))), a.repeats),

@@ -19,6 +19,7 @@ from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
+from omnicache.runtime.hook import is_compiled
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
 
@@ -182,7 +183,7 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
 def _refuse(model: nn.Module, plan: Plan) -> None:
     """Refuse what would go wrong silently."""
     name = type(model).__name__
-    if hasattr(model, "_orig_mod"):
+    if is_compiled(model):
         raise OmniCacheError(
             f"{name} is compiled as a whole, and hooks inside a compiled graph do not run. Enable OmniCache on the plain "
             "model and compile its blocks instead: for block in model.transformer_blocks: block.compile()."

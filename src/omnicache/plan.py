@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -39,6 +41,10 @@ class Plan:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("options", "made_for", "measured"):
+            object.__setattr__(self, name, _settled(getattr(self, name)))
+        if not 0 < self.steps <= 1:
+            raise OmniCacheError(f"{self.method}: `steps` is a share of the sampler's, above 0 and up to 1, not {self.steps}.")
         for policy in self.policies:
             if policy.which is not None and not isinstance(policy.how, Hold):
                 raise OmniCacheError(
@@ -83,10 +89,10 @@ class Plan:
         """
         source = Path(path)
         try:
-            data = json.loads(source.read_text())
+            data = json.loads(source.read_text(), parse_constant=_refuse)
         except FileNotFoundError:
             raise OmniCacheError(f"There is no plan file {str(path)!r}. Make one with plan.save({str(path)!r}).") from None
-        except (ValueError, OSError) as bad:
+        except (ValueError, OSError, RecursionError) as bad:
             raise OmniCacheError(
                 f"{str(path)!r} is not a readable plan file ({bad}); it may be truncated. Calibrate again."
             ) from None
@@ -113,7 +119,7 @@ class Plan:
                 made_for=_plain(data["made_for"]),
                 measured=_plain(data["measured"]),
             )
-        except (KeyError, TypeError, ValueError) as bad:
+        except (KeyError, TypeError, ValueError, RecursionError) as bad:
             raise OmniCacheError(f"{source!r} is damaged: {type(bad).__name__}: {bad}. Calibrate again.") from None
 
     def describe(self) -> str:
@@ -157,8 +163,44 @@ def _decode(part: Any) -> Any:
         given = {k: _decode(v) for k, v in part.items() if k != "is"}
         if unknown := set(given) - known:
             raise OmniCacheError(f"The plan gives {part['is']} the option {sorted(unknown)[0]!r}, which it does not have.")
+        for name, hint in _hints(cls).items():
+            if name in given and not _is(given[name], hint):
+                raise TypeError(f"{part['is']} cannot take {given[name]!r} as {name}")
         return cls(**given)
     return _plain(part)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:  # a class made inside a function may name what only that function knows
+        return {}
+
+
+def _is(given: Any, hint: Any) -> bool:
+    """Whether a value from a file is of the type that a field declares."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(given, h) for h in inner)
+    if origin is tuple:
+        if not isinstance(given, tuple):
+            return False
+        each = inner[:1] * len(given) if inner[-1] is ... else inner
+        return len(each) == len(given) and all(map(_is, given, each))
+    if hint in (int, float):
+        return isinstance(given, (int, hint)) and not isinstance(given, bool)
+    return isinstance(given, hint) if isinstance(hint, type) else True  # other hints say more than is checked here
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _settled(part: Any) -> Any:
+    """Lists as tuples and keys as strings: what comes back from a file, so that a plan equals itself after a round trip."""
+    if isinstance(part, Mapping):
+        return {str(k): _settled(v) for k, v in part.items()}
+    return tuple(_settled(v) for v in part) if isinstance(part, (tuple, list)) else part
 
 
 def _plain(part: Any) -> Any:

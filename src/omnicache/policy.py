@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
+from typing_extensions import dataclass_transform
 
 from omnicache.runtime.step import Step
 
@@ -27,6 +28,7 @@ VALUES: dict[str, type] = {}
 """Every class that may stand in a plan file, by name: nothing else is ever built from a file."""
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(cls: T) -> T:
     """Make a class a frozen dataclass that a plan file may name."""
     made = dataclass(frozen=True)(cls)

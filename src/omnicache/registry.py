@@ -52,6 +52,8 @@ class Option:
     name: str
     default: Any
     allowed: Range | Choice | None
+    optional: bool = False
+    """Whether None may be given."""
 
 
 Calibrate = Callable[..., Plan]
@@ -140,10 +142,12 @@ def options_of(build: Callable[..., Any]) -> tuple[Option, ...]:
     hints = typing.get_type_hints(build, include_extras=True)
     found = []
     for name, parameter in inspect.signature(build).parameters.items():
-        hint = hints.get(name)
+        hint: Any = hints.get(name)
         notes = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
         allowed = next((n for n in notes if isinstance(n, (Range, Choice))), None)
-        found.append(Option(name, None if parameter.default is inspect.Parameter.empty else parameter.default, allowed))
+        default = None if parameter.default is inspect.Parameter.empty else parameter.default
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        found.append(Option(name, default, allowed, type(None) in typing.get_args(inner)))
     return tuple(found)
 
 
@@ -155,9 +159,10 @@ def check_options(what: str, build: Callable[..., Any], given: Mapping[str, Any]
             listed = f" It has: {', '.join(known)}." if known else " It has none."
             raise OmniCacheError(f"{what} has no option {name!r}.{nearest(name, known)}{listed}")
         allowed, default = known[name].allowed, known[name].default
-        if allowed is not None and not (option is None and default is None):
+        if allowed is not None and not (option is None and known[name].optional):
             why = allowed.misfit(option)
-            if why is None and isinstance(allowed, Range) and type(default) is int and not float(option).is_integer():
+            whole = isinstance(allowed, Range) and type(default) is int
+            if why is None and whole and isinstance(option, (int, float)) and not float(option).is_integer():
                 why = f"a whole number is needed, not {option!r}"
             if why is not None:
                 raise OmniCacheError(f"{what}: option {name}: {why}.")

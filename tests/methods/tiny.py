@@ -158,6 +158,18 @@ def number(value: float) -> Tensor:
     return torch.full((1, 1, 1), float(value))
 
 
+def conditions_for(model: nn.Module, label: Tensor) -> dict[str, Tensor]:
+    """What each architecture is told besides latent and timestep, made from labels."""
+    text = torch.stack([torch.randn(5, 8, generator=torch.Generator().manual_seed(int(n))) for n in label])
+    if isinstance(model, DiTTransformer2DModel):
+        return {"class_labels": label}
+    if isinstance(model, SD3Transformer2DModel):
+        return {"encoder_hidden_states": text, "pooled_projections": text.mean(1)}
+    if isinstance(model, LatteTransformer3DModel | UNet2DConditionModel):
+        return {"encoder_hidden_states": text}
+    return {}
+
+
 # --- a pipeline ------------------------------------------------------------------------------------------------------------
 
 
@@ -172,8 +184,7 @@ class Pipe:
         name = "unet" if hasattr(model, "down_blocks") else "transformer"
         self.name, self.scheduler = name, scheduler if scheduler is not None else ddim()
         setattr(self, name, model)
-        has_labels = isinstance(model, DiTTransformer2DModel)
-        self.conditions = conditions or (lambda label: {"class_labels": label} if has_labels else {})
+        self.conditions = conditions or (lambda label: conditions_for(model, label))
 
     @property
     def model(self) -> Any:
@@ -197,7 +208,7 @@ class Pipe:
         times = self.scheduler.timesteps[start:stop]
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(start)
-        x = torch.randn(len(labels), *shape, generator=generator, dtype=dtype) * self.scheduler.init_noise_sigma
+        x = torch.randn(len(labels), *shape, generator=generator, dtype=dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
         none, cond = self.conditions(torch.full_like(labels, 10)), self.conditions(labels)
         both = {k: torch.cat([none[k], cond[k]]) for k in none if isinstance(none[k], Tensor)}
         for t in times:
@@ -271,17 +282,22 @@ class Truth(Predictor):
     """Estimates nothing: in a first run it records the computed values of every step, in a second one it plays them back.
 
     A cached run with true values in place of estimates must be the uncached run to the bit; if it is not, something outside
-    the value is lost or done twice. ``change`` is added to what is played back, to see that it matters.
+    the value is lost or done twice. ``change`` distorts what is played back, to see that it matters.
     """
 
     tape: Tape = field(default_factory=Tape)
+    playing: bool = False
     change: float = 0.0
 
+    def played(self, change: float = 0.0) -> Truth:
+        return Truth(Tape(self.tape.values), True, change)
+
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
-        self.tape.values.setdefault(step.index, []).append(tuple(t.clone() for t in y))
+        if not self.playing:
+            self.tape.values.setdefault(step.index, []).append(tuple(t.clone() for t in y))
         return (Entry(step, y),)
 
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
         place = self.tape.read[step.index]
         self.tape.read[step.index] += 1
-        return tuple(t + self.change for t in self.tape.values[step.index][place])
+        return tuple(t + self.change * t.flip(-1) if self.change else t.clone() for t in self.tape.values[step.index][place])

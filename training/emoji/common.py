@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -100,26 +101,28 @@ class Courtesy:
     on busy cores are many times slower than one alone. Does nothing where /proc is missing or the device is no CPU."""
 
     def __init__(self, every: float = 5.0):
-        self.every, self._last, self._before = every, time.monotonic(), self._used()
+        self.every, self._last, self._before = every, time.monotonic(), self._others()
 
     @staticmethod
-    def _used() -> tuple[float, float]:
-        try:
-            fields = [int(v) for v in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        except (OSError, ValueError):
-            return 0.0, 0.0
-        busy = sum(fields) - fields[3] - fields[4]
-        own = os.times()
-        return busy / os.sysconf("SC_CLK_TCK"), own.user + own.system
+    def _others() -> dict[str, int]:
+        """CPU time of every other process, in clock ticks, by process id."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            if entry.parent.name != str(os.getpid()):
+                with contextlib.suppress(OSError, IndexError, ValueError):
+                    fields = entry.read_text().rsplit(")", 1)[1].split()
+                    found[entry.parent.name] = int(fields[11]) + int(fields[12])
+        return found
 
     def tick(self) -> None:
         now = time.monotonic()
         if now - self._last < self.every:
             return
-        used = self._used()
-        others = ((used[0] - self._before[0]) - (used[1] - self._before[1])) / (now - self._last)
-        torch.set_num_threads(1 if others > 0.25 else os.cpu_count() or 1)
-        self._last, self._before = now, used
+        others = self._others()
+        ticks = sum(max(spent - self._before.get(pid, 0), 0) for pid, spent in others.items())
+        busy = ticks / os.sysconf("SC_CLK_TCK") / (now - self._last)
+        torch.set_num_threads(1 if busy > 0.25 else os.cpu_count() or 1)
+        self._last, self._before = now, others
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -14,6 +14,17 @@ def most_reuses(total: int, warmup: int = 2, tail: int = 1, longest: int = 2) ->
     return n - n // (longest + 1)
 
 
+def check(total: int, reuses: int, warmup: int = 2, tail: int = 1, longest: int = 2) -> None:
+    """Raise OmniCacheError, with the maximum, if the rule does not allow as many reuses."""
+    most = most_reuses(total, warmup, tail, longest)
+    if reuses > most:
+        share = math.floor(100 * most / max(total, 1)) / 100
+        raise OmniCacheError(
+            f"{reuses} of {total} steps cannot be reused: with the first {warmup} and the last {tail} computed and at most "
+            f"{longest} reuses in a row, {most} can ({share:.0%}). Ask for reuse={share:.2f} or less."
+        )
+
+
 def cheapest(
     cost: Sequence[float], reuses: int, warmup: int = 2, tail: int = 1, longest: int = 2, ages: Sequence[Sequence[float]] = ()
 ) -> str:
@@ -32,12 +43,8 @@ def cheapest(
     Raises:
         OmniCacheError: more reuses than the rule allows.
     """
-    total, most = len(cost), most_reuses(len(cost), warmup, tail, longest)
-    if reuses > most:
-        raise OmniCacheError(
-            f"{reuses} of {total} steps cannot be reused: with the first {warmup} and the last {tail} computed and at most "
-            f"{longest} reuses in a row, {most} can ({most / max(total, 1):.0%}). Ask for reuse={most / max(total, 1):.2f} or less."
-        )
+    total = len(cost)
+    check(total, reuses, warmup, tail, longest)
 
     def at(i: int, age: int) -> float:
         return float(ages[age - 1][i]) if ages else float(cost[i])

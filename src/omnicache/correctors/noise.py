@@ -56,17 +56,17 @@ class NoiseCorrection(Corrector):
 def band(x: torch.Tensor, cutoff: float, high: bool) -> torch.Tensor:
     """Low or high frequencies of the last two axes of ``x``, by a Gaussian of width ``cutoff`` (1 = Nyquist of an axis).
 
-    The two sum to ``x``. Outputs whose last two axes are not a picture (packed tokens) have to be unpacked before.
+    The two sum to ``x``. Tokens ``(batch, tokens, channels)`` are filtered as the square picture that they make, or not at all
+    if they make none.
     """
+    if x.ndim == 3:
+        side = math.isqrt(x.shape[1])
+        if side * side != x.shape[1]:
+            return x
+        return band(x.transpose(1, 2).unflatten(2, (side, side)), cutoff, high).flatten(2).transpose(1, 2)
     h, w = x.shape[-2:]
     fy = 2 * torch.fft.fftfreq(h, device=x.device)[:, None]
     fx = 2 * torch.fft.rfftfreq(w, device=x.device)[None, :]
     keep = torch.exp(-(fy**2 + fx**2) / (2 * cutoff**2))
     low = torch.fft.irfft2(torch.fft.rfft2(x.float()) * keep, s=(h, w)).to(x.dtype)
     return x - low if high else low
-
-
-def packed(x: torch.Tensor) -> torch.Tensor:
-    """``(batch, tokens, channels)`` as a square picture ``(batch, channels, side, side)``, if the tokens make one."""
-    side = math.isqrt(x.shape[1])
-    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], side, side) if side * side == x.shape[1] else x

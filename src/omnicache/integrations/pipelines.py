@@ -45,11 +45,17 @@ def scheduler_of(target: Any) -> Callable[[], Any] | None:
 def as_call(pipe: Any, given: Any, seed: int) -> dict[str, Any]:
     """Keyword arguments for ``pipe(...)`` from a dict, or from a string or number for its first argument.
 
-    A generator seeded with ``seed`` is added where the pipeline takes one and none was given.
+    A generator seeded with ``seed`` is added where the pipeline takes one and none was given. Given ones are copied, so that
+    every run of an input draws the same noise.
     """
     parameters = inspect.signature(pipe.__call__).parameters
-    call = dict(given) if isinstance(given, Mapping) else {next(iter(parameters)): [given]}
-    if "generator" in parameters and "generator" not in call:
+    call: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {next(iter(parameters)): [given]}
+    given_generator = call.get("generator")
+    if isinstance(given_generator, torch.Generator):
+        call["generator"] = given_generator.clone_state()
+    elif isinstance(given_generator, (list, tuple)):
+        call["generator"] = [g.clone_state() for g in given_generator]
+    elif "generator" in parameters:
         call["generator"] = torch.Generator().manual_seed(seed)
     return call
 

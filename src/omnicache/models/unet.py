@@ -47,7 +47,8 @@ def below(model: nn.Module, branch: int) -> tuple[nn.Module, ...]:
     Empty when there is no such branch or nothing lies below it.
     """
     downs, ups = list(model.down_blocks), list(model.up_blocks)  # type: ignore[arg-type]
-    mid = [model.mid_block] if isinstance(getattr(model, "mid_block", None), nn.Module) else []  # type: ignore[list-item]
+    middle = getattr(model, "mid_block", None)
+    mid = [middle] if isinstance(middle, nn.Module) else []
 
     # The down path as the makers of skip tensors 1, 2, ...: every layer, then the downsampler.
     makers: list[tuple[nn.Module, list[nn.Module]]] = []

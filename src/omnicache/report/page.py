@@ -61,8 +61,8 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
         chart = speed_chart(runs, verdict.best, width, height)
         if chart is not None:
             charts[kind] = inline(vega_svg(chart), f"speed-{kind}", _chart_words(runs))
-    kinds = set().union(uncached.kinds, *(row["strip"].kinds for row in rows))
-    template = resources.files("omnicache.report").joinpath("templates", "page.html.j2").read_text(encoding="utf-8")
+    kinds = {kind for strip in (uncached, *(row["strip"] for row in rows)) for kind in strip.kinds}
+    template = (resources.files("omnicache.report") / "templates" / "page.html.j2").read_text(encoding="utf-8")
     worded = {"steps": "{} steps", "guidance": "guidance {}", "images": "{} pictures"}
     setting = [words.format(_human.plain(result[key])) for key, words in worded.items() if result.get(key) is not None]
     load = ", ".join(_human.plain(float(value)) for value in result.get("load_average") or [])

@@ -44,6 +44,7 @@ class Clock:
         self.run = 0  # grows with every set_timesteps
         self.taken = 0  # scheduler steps since then
         self.thread: int | None = None  # the thread that set the timesteps
+        self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
         self._listeners: dict[Any, tuple[float, Callable[[Clock], None]]] = {}
@@ -61,12 +62,13 @@ class Clock:
             for name, around in (("set_timesteps", self._set_timesteps), ("step", self._step)):
                 setattr(self.scheduler, name, Tap(self.scheduler, name, around))
             if getattr(self.scheduler, "num_inference_steps", None):
+                self.thread = threading.get_ident()
                 self._read()
         self._listeners[listener] = (share, on_step)
 
     def leave(self, listener: Any) -> None:
-        self._listeners.pop(listener, None)
-        if not self._listeners:
+        if self._listeners.pop(listener, None) is not None and not self._listeners:
+            self._all.pop(self.scheduler, None)  # it holds its scheduler, and what it knew is old once it stops listening
             for name in ("set_timesteps", "step"):
                 if isinstance(self.scheduler.__dict__.get(name), Tap):
                     del self.scheduler.__dict__[name]
@@ -77,6 +79,7 @@ class Clock:
             args, kwargs = _fewer(share, args, kwargs)
         out = plain(*args, **kwargs)
         self.run, self.taken, self.thread = self.run + 1, 0, threading.get_ident()
+        self.strangers.clear()
         self._read()
         return out
 
@@ -102,15 +105,30 @@ class Clock:
         """True after the last step of a run, until timesteps are set anew."""
         return bool(self.times) and self.taken >= len(self.times)
 
+    def works_for(self, thread: int) -> bool:
+        """Whether calls in ``thread`` can be of the run that this scheduler counts."""
+        return not self.idle and self.thread == thread and thread not in self.strangers
+
+    def shows(self, start: int | None, time: float | None) -> bool:
+        """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``."""
+        at = (start or 0) + self.taken
+        return time is None or at >= len(self.times) or _same(self.times[at], time)
+
     def place(self, time: float | None) -> int:
-        """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle."""
+        """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle.
+
+        Where a time stands there twice (Heun), the scheduler's own ``begin_index`` tells which is meant.
+        """
         if time is None:
             return 0
-        for i, t in enumerate(self.times):
-            # Some pipelines hand the model t / 1000.
-            if abs(t - time) < 1e-4 or abs(t / 1000 - time) < 1e-7:
-                return i
-        return 0
+        fits = [i for i, t in enumerate(self.times) if _same(t, time)]
+        begin = getattr(self.scheduler, "begin_index", None)
+        return begin if begin in fits else (fits or [0])[0]
+
+
+def _same(listed: float, given: float) -> bool:
+    """Whether a model that is given this time is at that listed timestep; some pipelines hand it t / 1000."""
+    return abs(listed - given) < 1e-4 or abs(listed / 1000 - given) < 1e-7
 
 
 def _fewer(share: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

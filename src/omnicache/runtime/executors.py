@@ -5,8 +5,8 @@ There are three layouts of a site and one executor each. All state lives in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -15,17 +15,15 @@ from torch import nn
 from omnicache.kernels import gather_rows, relative_change, scatter_rows
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Entry, History, Policy, Tensors, Trigger
-from omnicache.runtime.store import Lent, own
+from omnicache.runtime.store import Lent, own, versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_identity, layout_by_shape, tensors_of
 
 if TYPE_CHECKING:
     from omnicache.runtime.session import Pass
 
 
-class Proceed(Protocol):
-    """Runs what lies further inside: other roles on this module, and in the end the module."""
-
-    def __call__(self, args: Args, kwargs: Mapping[str, Any]) -> Any: ...
+Proceed = Callable[[Args, Mapping[str, Any]], Any]
+"""Runs what lies further inside: other roles on this module, and in the end the module."""
 
 
 class Role(Protocol):
@@ -52,6 +50,9 @@ class Cell:
         return len(self.history) > lag
 
     def learn(self, p: Pass, policy: Policy, x: Tensors, y: Tensors) -> None:
+        if self.lent.spoiled():
+            self.history = ()
+        self.lent.forget()
         kept = y if policy.how.needs_input else own(y)
         self.history = policy.how.learn(self.history, p.step, x, kept)
 
@@ -132,9 +133,16 @@ class _Run:
 
     first: int
     bound: Mapping[str, Any]
-    last: int
-    last_bound: Mapping[str, Any]
-    outputs: Tensors
+    bound_versions: Mapping[str, int]
+    last: int = -1
+    last_bound: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Tensors = ()
+    output_versions: tuple[int, ...] = ()
+
+    @property
+    def written(self) -> bool:
+        """Whether something wrote to the outputs since the last block returned them."""
+        return versions(self.outputs) != self.output_versions
 
 
 @dataclass
@@ -151,11 +159,14 @@ class _Segment:
 class ChainState:
     """Of one chain in one branch: segments learned at the last computed step, and the run that is being watched now."""
 
-    __slots__ = ("built", "layouts", "open", "owner", "shapes")
+    __slots__ = ("built", "copied_inputs", "copied_outputs", "layouts", "open", "owner", "ran", "shapes")
 
     def __init__(self) -> None:
+        self.copied_inputs: set[int] = set()  # blocks that write to their inputs
+        self.copied_outputs: set[int] = set()  # blocks whose outputs are written to by what comes next
         self.owner: dict[int, _Segment] = {}
         self.built: list[_Segment] = []
+        self.ran: set[int] = set()  # blocks computed in this pass
         self.open: _Run | None = None
         self.shapes: dict[int, Shape] = {}
         self.layouts: dict[type, Layout] = {}
@@ -217,10 +228,12 @@ class Chain:
     ) -> Any:
         if p.forced is not None:
             return proceed(args, kwargs)
-        if state.open is None and not state.built:
+        if not state.ran:
             p.on_finish(lambda: self._finish(p, state))
+        state.ran.add(self.index)
         run = state.open
-        if run is not None and run.last == self.index - 1 and type(self.block) is type(self.site.modules[run.last]):
+        joined = run is not None and run.last == self.index - 1 and not run.written
+        if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
                 state.layouts[type(self.block)] = layout
@@ -228,19 +241,25 @@ class Chain:
                 run = self._close(p, state)
         else:
             run = self._close(p, state)
+        if run is None:
+            if self.index in state.copied_inputs:
+                bound = {n: own((v,))[0] if isinstance(v, torch.Tensor) else v for n, v in bound.items()}
+            counts = {n: versions((v,))[0] for n, v in bound.items() if isinstance(v, torch.Tensor)}
+            run = state.open = _Run(self.index, bound, counts)
         out = proceed(args, kwargs)
         state.shapes[self.index] = Shape(out)
         found = tensors_of(out)
-        if run is None:
-            state.open = _Run(self.index, bound, self.index, bound, found)
-        else:
-            run.last, run.last_bound, run.outputs = self.index, bound, found
+        run.outputs = own(found) if self.index in state.copied_outputs else found
+        run.last, run.last_bound, run.output_versions = self.index, bound, versions(run.outputs)
         return out
 
     def _close(self, p: Pass, state: ChainState) -> None:
         """The watched run is over: learn it as one function."""
         run, state.open = state.open, None
         if run is None:
+            return
+        if run.written:
+            state.copied_outputs.add(run.last)  # too late for this step: its value is gone
             return
         layout = state.layouts.get(type(self.site.modules[run.last]))
         if layout is None or len(layout.names) != len(run.outputs):
@@ -254,6 +273,9 @@ class Chain:
         same = before is not None and (before.first, before.last, before.layout) == (run.first, run.last, layout)
         segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell())
         entry = layout.read(run.bound)
+        if self.policy.how.needs_input and versions(entry) != tuple(run.bound_versions[n] for n in layout.names):
+            state.copied_inputs.add(run.first)
+            return
         if self.policy.how.needs_input and any(a.shape != b.shape for a, b in zip(entry, run.outputs, strict=True)):
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
@@ -262,20 +284,26 @@ class Chain:
 
     def _finish(self, p: Pass, state: ChainState) -> None:
         self._close(p, state)
-        state.owner = {i: s for s in state.built for i in range(s.first, s.last + 1)}
-        state.built = []
+        reused = [s for s in set_of(state.owner.values()) if state.ran.isdisjoint(range(s.first, s.last + 1))]
+        state.owner = {i: s for s in (*reused, *state.built) for i in range(s.first, s.last + 1)}
+        state.built, state.ran = [], set()
 
 
 class RegionState:
-    """Of one region in one branch: the shapes of its modules' outputs and which of them was called last."""
+    """Of one region in one branch: the shapes of its modules' outputs, and which of them was called last (the exit).
 
-    __slots__ = ("cell", "exit", "last_output", "shapes")
+    What comes after the exit may write to its output (FreeU does), so it is copied before the pass goes on.
+    """
+
+    __slots__ = ("cell", "exit", "last", "shapes", "value", "watch")
 
     def __init__(self) -> None:
         self.cell = Cell()
         self.shapes: dict[nn.Module, Shape] = {}
-        self.exit: nn.Module | None = None
-        self.last_output: Any = None
+        self.exit: nn.Module | None = None  # known after the first computed pass
+        self.last: nn.Module | None = None  # of this pass
+        self.value: Tensors = ()
+        self.watch = Lent()
 
 
 class Region:
@@ -295,16 +323,25 @@ class Region:
             return shape.fill(state.cell.estimate(p, self.policy, ())) if self.module is state.exit else shape.stand_in()
         out = proceed(args, kwargs)
         if p.forced is None:
-            if state.exit is None or state.last_output is None:
+            if state.last is None:
                 p.on_finish(lambda: self._finish(p, state))
             state.shapes[self.module] = Shape(out)
-            state.exit, state.last_output = self.module, out
+            state.last, state.value = self.module, ()
+            if state.exit is None or state.exit is self.module:
+                state.value = own(tensors_of(out))
+                state.watch.watch(tensors_of(out))
         p.count("computed")
         return out
 
     def _finish(self, p: Pass, state: RegionState) -> None:
-        out, state.last_output = state.last_output, None
-        state.cell.learn(p, self.policy, (), tensors_of(out))
+        value, state.value = state.value, ()
+        state.exit, state.last = state.last if value else None, None
+        state.cell.lent.always_copy |= state.watch.spoiled()  # what is written to now will be when it is lent, too
+        state.watch.watch(())
+        if value:
+            state.cell.learn(p, self.policy, (), value)
+        else:
+            state.cell.history = ()  # another module than before was the last: its value is learned next time
 
 
 class Watch:

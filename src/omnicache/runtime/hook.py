@@ -22,12 +22,12 @@ SLOT = "_compiled_call_impl"
 class Hook:
     """One handler on one module's call; ``remove`` restores what stood there before."""
 
-    __slots__ = ("_before", "_entry", "_live", "module")
+    __slots__ = ("_before", "_entry", "_handler", "_live", "module")
 
     def __init__(self, module: nn.Module, handler: Handler):
         if not hasattr(nn.Module, SLOT):
             raise OmniCacheError(f"This version of torch has no Module.{SLOT}; OmniCache supports torch 2.4 to 2.13.")
-        self.module = module
+        self.module, self._handler = module, handler
         self._before = module.__dict__.get(SLOT)
         self._live = True
         call: Call = self._before if self._before is not None else module._call_impl
@@ -35,19 +35,33 @@ class Hook:
         def entry(*args: Any, **kwargs: Any) -> Any:
             return handler(call, args, kwargs) if self._live else call(*args, **kwargs)
 
+        entry.hook = self  # type: ignore[attr-defined]
         self._entry = entry
         setattr(module, SLOT, entry)
 
     @property
     def in_place(self) -> bool:
-        """False after somebody compiled the module over the hook."""
-        return self.module.__dict__.get(SLOT) is self._entry
+        """False after somebody compiled the module: calls do not come by here any more. Hooks over this one call it in turn."""
+        found = self.module.__dict__.get(SLOT)
+        while found is not self._entry and isinstance(over := getattr(found, "hook", None), Hook):
+            found = over._before
+        return found is self._entry
+
+    def again(self) -> Hook:
+        """The same handler anew, around what stands there now."""
+        self._live = False
+        return Hook(self.module, self._handler)
 
     def remove(self) -> None:
         self._live = False  # a compile made over us may still call the entry: it now passes straight through
-        if not self.in_place:
+        if self.module.__dict__.get(SLOT) is not self._entry:
             return
         if self._before is None:
             del self.module.__dict__[SLOT]
         else:
             setattr(self.module, SLOT, self._before)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` or ``torch.compile(module)`` made one graph of it."""
+    return hasattr(module, "_orig_mod") or module.__dict__.get(SLOT) is not None

@@ -45,14 +45,19 @@ class BranchState:
 
     def __init__(self, geometry: Any):
         self.geometry = geometry
-        self.cells: dict[tuple[Policy, Site], Cell] = {}
-        self.chains: dict[tuple[Policy, Site], ChainState] = {}
-        self.regions: dict[tuple[Policy, Site], RegionState] = {}
+        self.cells: dict[tuple[int, Site], Cell] = {}
+        self.chains: dict[tuple[int, Site], ChainState] = {}
+        self.regions: dict[tuple[int, Site], RegionState] = {}
         self.shapes: dict[Site, tuple[Shape, Layout | None]] = {}
         self.selectors: dict[Policy, Any] = {}
         self.correctors: dict[Corrector, Any] = {}
         self.seen: dict[Signal, torch.Tensor] = {}
         self.condition: ReferenceType[torch.Tensor] | None = None
+
+    def free(self) -> None:
+        """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
+        for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
+            table.clear()
 
     def kept(self) -> list[Any]:
         histories: list[Any] = [c.history for c in self.cells.values()]
@@ -99,7 +104,8 @@ class Run:
         self.start: int | None = None
         self.now: float | None = None
         self.count = -1  # steps seen without a scheduler
-        self.calls: dict[int, int] = {}
+        self.at = -1  # index of the step in progress
+        self.here: list[str | int] = []  # branches evaluated at it so far
         self.branches: dict[str | int, BranchState] = {}
         self.triggers = {t: TriggerState(t) for t in plan.triggers}
         self.trace = Trace(plan.method)
@@ -112,7 +118,7 @@ class Run:
         clock = self.clock
         if clock is None:
             now = _time(bound)
-            if self.count < 0 or now is None or now != self.now:
+            if self.count < 0 or now is None or now != self.now or self.again(self.count, bound):
                 self.count, self.now = self.count + 1, now
             index, total, when, sigma = self.count, None, now, None
         else:
@@ -129,18 +135,27 @@ class Run:
         return Step(index, total, when, sigma, self._branch(index, bound))
 
     def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
+        if index != self.at:
+            self.at, self.here = index, []
+        branch = self._known(bound)
+        if branch is None:  # its place among the calls of the step, unless another call was known to be that one
+            branch = len(self.here) if len(self.here) not in self.here else min(set(range(len(self.here))) - set(self.here))
+        self.here.append(branch)
+        return branch
+
+    def _known(self, bound: Mapping[str, Any]) -> str | int | None:
+        """The branch of a call that says which it is: by its context, or by a condition that was seen before."""
         name = _branch.get()
         if name is not None:
             return name
-        order = self.calls[index] = self.calls.get(index, -1) + 1
-        condition = next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
-        if condition is None:
-            return order
+        condition = _condition(bound)
         # Guidance that is switched off late leaves one call where there were two: the condition tells which.
         known = [b for b, s in self.branches.items() if s.condition is not None and s.condition() is condition]
-        if len(known) == 1:
-            return known[0]
-        return order
+        return known[0] if len(known) == 1 and condition is not None else None
+
+    def again(self, index: int, bound: Mapping[str, Any]) -> bool:
+        """Whether a call at ``index`` is of a branch that was evaluated there already: then a step has gone by unnoticed."""
+        return index == self.at and self._known(bound) in self.here
 
     def _fits(self, total: int | None) -> None:
         plan = self.session.plan
@@ -159,7 +174,7 @@ class Run:
         if state is None or state.geometry != geometry:
             # A new shape, dtype or device: what was kept is of no use.
             state = self.branches[step.branch] = BranchState(geometry)
-            condition = next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
+            condition = _condition(bound)
             state.condition = ref(condition) if condition is not None else None
         return state
 
@@ -167,6 +182,8 @@ class Run:
         return held_bytes([b.kept() for b in self.branches.values()], [t.state for t in self.triggers.values()])
 
     def free(self) -> None:
+        for branch in self.branches.values():
+            branch.free()
         self.branches.clear()
         for t in self.triggers.values():
             t.state = None
@@ -175,7 +192,20 @@ class Run:
 class Pass:
     """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks."""
 
-    __slots__ = ("_finish", "_signals", "branch", "errors", "forced", "lag", "record", "run", "session", "step", "trace")
+    __slots__ = (
+        "_decided",
+        "_finish",
+        "_signals",
+        "branch",
+        "errors",
+        "forced",
+        "lag",
+        "record",
+        "run",
+        "session",
+        "step",
+        "trace",
+    )
 
     def __init__(self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0):
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
@@ -183,6 +213,7 @@ class Pass:
         self.errors: dict[Trigger, torch.Tensor] = {}
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
+        self._decided: dict[int, Decision] = {}
 
     def decision(self, trigger: Trigger) -> Decision:
         if self.forced is not None:
@@ -192,7 +223,11 @@ class Pass:
         return self.run.triggers[trigger].decide(self.step, self._signals)
 
     def reuses(self, policy: Policy) -> bool:
-        return self.decision(policy.when) is not Decision.COMPUTE
+        key = id(policy)  # hashing a policy at every call of every block would cost more than passing the block
+        found = self._decided.get(key)
+        if found is None:
+            found = self._decided[key] = self.decision(policy.when)
+        return found is not Decision.COMPUTE
 
     def checks(self, trigger: Trigger) -> bool:
         return self.decision(trigger) is Decision.CHECK
@@ -219,13 +254,13 @@ class Pass:
                 self.decision(trigger)
 
     def cell(self, policy: Policy, site: Site) -> Cell:
-        return _get(self.branch.cells, (policy, site), Cell)
+        return _get(self.branch.cells, (id(policy), site), Cell)
 
     def chain(self, policy: Policy, site: Site) -> ChainState:
-        return _get(self.branch.chains, (policy, site), ChainState)
+        return _get(self.branch.chains, (id(policy), site), ChainState)
 
     def region(self, policy: Policy, site: Site) -> RegionState:
-        return _get(self.branch.regions, (policy, site), RegionState)
+        return _get(self.branch.regions, (id(policy), site), RegionState)
 
     @property
     def shapes(self) -> dict[Site, tuple[Shape, Layout | None]]:
@@ -266,6 +301,7 @@ class Pass:
                 action()
             return out
         finally:
+            self._finish.clear()  # they hold this pass, and it holds them
             _active.reset(token)
 
 
@@ -274,6 +310,10 @@ def _get(table: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
     if found is None:
         found = table[key] = make()
     return found
+
+
+def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:
+    return next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
 
 
 def _time(bound: Mapping[str, Any]) -> float | None:
@@ -309,6 +349,7 @@ class Session:
         self._hooks: list[Hook] = []
         self._context_tap: Any = None
         self.last: Run | None = None
+        self.lost = False
         roles = self._roles()
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
@@ -350,7 +391,12 @@ class Session:
                     roles.setdefault(site.modules[0], []).append(Watch(site, policy, signatures))
         for trigger in self.plan.triggers:
             if trigger.check is not None:
-                for site in trigger.check.select(self.model):
+                checked = trigger.check.select(self.model)
+                if not checked:
+                    raise OmniCacheError(
+                        f"{self.plan.method} checks itself in a row of blocks, and {type(self.model.model).__name__} has none."
+                    )
+                for site in checked:
                     roles.setdefault(site.modules[-1], []).append(Check(site, trigger))
         if any(s.at == "stack" for s in self.signals):
             blocks = self.model.sites("block")
@@ -364,6 +410,10 @@ class Session:
     def _attach_clock(self) -> None:
         scheduler = self._scheduler() if self._scheduler is not None else None
         if scheduler is None or not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
+            if self.plan.steps != 1.0:
+                raise OmniCacheError(
+                    f"{self.plan.method} thins out a scheduler's steps, and there is none. Pass the pipeline, not its denoiser."
+                )
             return
         if self._clock is not None:
             self._clock.leave(self)
@@ -420,23 +470,32 @@ class Session:
         if self._clock is not None and self._scheduler is not None and self._scheduler() is not self._clock.scheduler:
             self._attach_clock()  # the pipeline got another scheduler after `enable`
         key, clock = self._key(), self._clock
-        if clock is not None and (clock.idle or (_request.get() is None and clock.thread not in (None, key))):
+        if clock is not None and (not clock.works_for(key) if _request.get() is None else clock.idle):
             clock = None  # another thread's or pipeline's scheduler is at work: time this run by its timesteps
         run = self._runs.get(key)
+        if run is not None and clock is not None and run.again(clock.taken, bound) and not clock.shows(run.start, _time(bound)):
+            clock.strangers.add(key)
+            clock = None
         if run is not None:
             if clock is not run.clock or (clock is not None and clock.run != run.clock_run):
                 run = None
             elif clock is None:
                 now = _time(bound)
                 rises = now is not None and run.now is not None and now > run.now
-                if rises or (run.now == now and geometry not in [b.geometry for b in run.branches.values()]):
+                anew = run.now == now and run.count == 0 and run.again(0, bound)
+                if rises or anew or (run.now == now and geometry not in [b.geometry for b in run.branches.values()]):
                     run = None
-            elif run.calls.get(clock.taken, 0) >= MOST_BRANCHES:
+            elif run.at == clock.taken and len(run.here) >= MOST_BRANCHES:
                 run = None
         if run is None:
             self._end(key)
+            self._mend()
             run = self._runs[key] = Run(self, clock)
         return run
+
+    def _mend(self) -> None:
+        """Blocks that were compiled after ``enable`` have lost their hook: put it around the compiled call."""
+        self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
 
     def _end(self, key: Any) -> None:
         run = self._runs.pop(key, None)
@@ -446,6 +505,14 @@ class Session:
 
     def _stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
+        if self._hooks and not self._hooks[0].in_place and not self.lost:
+            self.lost = True
+            name = type(self.model.model).__name__
+            self.notes.append(
+                f"Nothing was reused: {name} was compiled as a whole after it was enabled, so its calls cannot be seen. "
+                f"Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
+            )
+            warnings.warn(f"OmniCache ({self.plan.method}): {self.notes[-1]}", stacklevel=2)
         for key, run in list(self._runs.items()):
             if run.clock is clock and run.start is not None and run.start + clock.taken >= len(clock.times):
                 self._end(key)
@@ -489,7 +556,8 @@ class Session:
         spent = time.perf_counter() - began
         run.trace.seconds += spent
         run.trace.seconds_by_mark.setdefault(record.mark, []).append(spent)
-        run.trace.peak_bytes = max(run.trace.peak_bytes, run.bytes())
+        if record.computed or record.partial:  # nothing new is kept at a step that was wholly reused
+            run.trace.peak_bytes = max(run.trace.peak_bytes, run.bytes())
         return out
 
     def _evaluate(
@@ -567,12 +635,10 @@ class _Signatures(dict[nn.Module, Signature]):
 def _chained(p: Pass, roles: tuple[Role, ...], call: Callable[..., Any]) -> Callable[[Args, Mapping[str, Any]], Any]:
     """The roles on one module from the outermost to the module itself, as one function."""
 
-    def at(i: int) -> Callable[[Args, Mapping[str, Any]], Any]:
-        if i == len(roles):
-            return lambda args, kwargs: call(*args, **kwargs)
-        return lambda args, kwargs: roles[i](p, at(i + 1), args, kwargs)
-
-    return at(0)
+    proceed: Callable[[Args, Mapping[str, Any]], Any] = lambda args, kwargs: call(*args, **kwargs)  # noqa: E731
+    for role in reversed(roles):  # no function may refer to itself here: such cycles would keep tensors until they are collected
+        proceed = functools.partial(role, p, proceed)
+    return proceed
 
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:

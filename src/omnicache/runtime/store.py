@@ -12,8 +12,16 @@ from omnicache.policy import History, Tensors
 
 
 def own(tensors: Tensors) -> Tensors:
-    """Copies with storage of their own: the model may write to its tensors, and a view would keep all it looks into."""
-    return tuple(t.detach().clone(memory_format=torch.contiguous_format) for t in tensors)
+    """Copies with storage of their own: the model may write to its tensors, and a view would keep all it looks into.
+
+    Dense tensors keep their strides, so that convolutions find the memory format they had, and the same rounding.
+    """
+    return tuple(t.detach().clone() for t in tensors)
+
+
+def versions(tensors: Tensors) -> tuple[int, ...]:
+    """Counters that rise when a tensor is written to; inference tensors have none."""
+    return tuple(-1 if t.is_inference() else t._version for t in tensors)
 
 
 class Lent:
@@ -41,6 +49,14 @@ class Lent:
                 self._versions.append((t, t._version))
                 out.append(t)
         return tuple(out)
+
+    def watch(self, tensors: Tensors) -> None:
+        """Watch these from now on, as if they had been lent."""
+        self._versions = [(t, t._version) for t in tensors if not t.is_inference()]
+
+    def forget(self) -> None:
+        """What was lent is no longer kept: watching it would only hold its memory."""
+        self._versions = []
 
     def spoiled(self) -> bool:
         """True once after something lent was written to; from then on copies are lent."""

@@ -7,7 +7,7 @@ beside them. Blocks name and order them differently; which output continues whic
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -55,21 +55,20 @@ def tensors_of(output: Any) -> Tensors:
 
 def rebuild(like: Any, tensors: Tensors) -> Any:
     """``like`` with its tensors replaced, in the order of ``tensors_of``."""
-    supply = iter(tensors)
+    return _rebuild(like, iter(tensors))
 
-    def build(part: Any) -> Any:
-        if isinstance(part, torch.Tensor):
-            return next(supply)
-        if isinstance(part, Mapping):
-            # diffusers' outputs are OrderedDict dataclasses: rebuilt by their own constructor
-            return type(part)(**{k: build(v) for k, v in part.items()})
-        if isinstance(part, tuple) and hasattr(part, "_fields"):
-            return type(part)(*(build(v) for v in part))
-        if isinstance(part, (tuple, list)):
-            return type(part)(build(v) for v in part)
-        return part
 
-    return build(like)
+def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
+    if isinstance(part, torch.Tensor):
+        return next(supply)
+    if isinstance(part, Mapping):
+        # diffusers' outputs are OrderedDict dataclasses: rebuilt by their own constructor
+        return type(part)(**{k: _rebuild(v, supply) for k, v in part.items()})
+    if isinstance(part, tuple) and hasattr(part, "_fields"):
+        return type(part)(*(_rebuild(v, supply) for v in part))
+    if isinstance(part, (tuple, list)):
+        return type(part)(_rebuild(v, supply) for v in part)
+    return part
 
 
 class Shape:

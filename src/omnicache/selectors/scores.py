@@ -23,7 +23,8 @@ class TokenScores(Selector):
     share of steps that lie *ahead*, ``l`` the block and ``L`` the number of blocks.
 
     ``s1`` needs the attention probabilities, which are computed on computed steps from the site's queries and keys and
-    averaged over heads; a module without ``to_q`` and ``to_k`` gives none, and tokens are then chosen by age and place.
+    averaged over heads; a module without ``to_q`` and ``to_k`` gives none, and tokens are then chosen by age and place (so are
+    text tokens of joint attention). Attention to another sequence is not asked: it says nothing of what tokens receive.
     """
 
     ratio: float = 0.07
@@ -41,10 +42,12 @@ class TokenScores(Selector):
 
     def observe(self, state: Any, site: Site, bound: Mapping[str, Any], output: Any) -> Any:
         received, ages = state
+        if site.kind == "cross_attention":
+            return state
         x = bound.get("hidden_states")
         score = attention_received(site.modules[0], x) if isinstance(x, torch.Tensor) else None
         # A computed step computes every token, so no age is left.
-        return {**received, site.layer: score}, {k: v for k, v in ages.items() if k != site.layer}
+        return {**received, block_of(site): score}, {k: v for k, v in ages.items() if block_of(k) != block_of(site)}
 
     def share(self, step: Step, layer: int, layers: int) -> float:
         """The share of tokens that block ``layer`` of ``layers`` computes at ``step``."""
@@ -57,18 +60,23 @@ class TokenScores(Selector):
         received, ages = state
         tokens = x.shape[1]
         count = int(self.share(step, site.layer, site.layers) * tokens)
-        age = ages.get(site.layer)
+        age = ages.get(site)
         age = torch.zeros(x.shape[:2], device=x.device) if age is None else age
         if count == 0:
-            return None, (received, {**ages, site.layer: age + 1})
-        score = received.get(site.layer)
+            return None, (received, {**ages, site: age + 1})
+        score = received.get(block_of(site))
         score = torch.zeros(x.shape[:2], device=x.device) if score is None or score.shape != age.shape else score
         score = score + self.age_weight * age / self.interval
         side = math.isqrt(tokens)
         if self.spread and side * side == tokens and side % self.cell == 0:
             score = spread_out(score, side, self.cell, self.spread)
         index = score.topk(count, dim=1).indices.sort(dim=1).values
-        return index, (received, {**ages, site.layer: (age + 1).scatter(1, index, 0.0)})
+        return index, (received, {**ages, site: (age + 1).scatter(1, index, 0.0)})
+
+
+def block_of(site: Site) -> str:
+    """The path of the block that a sub-layer belongs to."""
+    return site.name.rpartition(".")[0]
 
 
 def attention_received(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tensor | None:

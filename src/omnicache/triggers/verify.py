@@ -41,4 +41,4 @@ class Verify(Trigger):
 
     def observe(self, state: Any, moment: Moment, error: float) -> tuple[bool, Any]:
         good = not math.isnan(error) and error <= self.limit(moment.step.progress)
-        return good, not good
+        return good, bool(state) or not good  # of several guidance passes, one bad one is enough

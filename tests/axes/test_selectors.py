@@ -1,0 +1,84 @@
+"""Which rows are computed even on a reuse step: what the runtime does with a selector's choice."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+import omnicache
+from omnicache.errors import OmniCacheError
+from omnicache.granularity import MLP, Attention
+from omnicache.plan import Plan
+from omnicache.policy import Policy, Selector
+from omnicache.predictors import Hold, Taylor
+from omnicache.triggers import First
+
+from ..methods.tiny import Pipe, dit, sd3
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed(Selector):
+    """Always the same rows, and a note of what it was told."""
+
+    rows: tuple[int, ...] = (3, 5)
+    told: list = field(default_factory=list)
+    watch: Any = None
+
+    def observe(self, state, site, bound, output):
+        self.told.append((site.name, tuple(bound["hidden_states"].shape)))
+        return state
+
+    def choose(self, state, site, step, x):
+        self.told.append((site.name, step.index, tuple(x.shape)))
+        return torch.tensor(self.rows).expand(x.shape[0], -1), state
+
+
+def test_chosen_rows_are_fresh_and_the_others_are_those_kept():
+    model = dit(layers=2)
+    pipe, rows, wholes = Pipe(model), [], []
+    block = model.transformer_blocks[0]
+    with omnicache.cache(pipe, Policy(First(1), MLP(), Hold(), which=Fixed())) as run:
+        hooks = [block.norm3.register_forward_hook(lambda m, args, out: wholes.append(out))]
+        hooks += [block.ff.register_forward_hook(lambda m, args, out: rows.append((args[0], out)))]
+        pipe(num_inference_steps=5, guidance="batched")
+        for hook in hooks:
+            hook.remove()
+    assert run.computed == "#oooo"
+    assert [given.shape[1] for given, _ in rows] == [16, 2, 2, 2, 2]
+    assert [out.shape[1] for out in wholes] == [16] * 5  # norms and modulation stay live for all rows
+    for given, out in rows[1:]:
+        torch.testing.assert_close(block.ff(given), out)
+
+
+def test_it_is_told_of_the_watched_sites_on_computed_steps_only():
+    fixed = Fixed(watch=Attention())
+    pipe = Pipe(dit(layers=2))
+    with omnicache.cache(pipe, Policy(First(2), MLP(), Hold(), which=fixed)):
+        pipe(num_inference_steps=5)
+    watched = [t for t in fixed.told if len(t) == 2]
+    chosen = [t for t in fixed.told if len(t) == 3]
+    assert watched == [(f"transformer_blocks.{i}.attn1", (1, 16, 16)) for i in (0, 1)] * 2
+    assert chosen == [(f"transformer_blocks.{i}.ff", step, (1, 16, 16)) for step in (2, 3, 4) for i in (0, 1)]
+
+
+def test_all_rows_are_the_module_itself():
+    pipe = Pipe(dit())
+    plain = pipe(num_inference_steps=6)
+    with omnicache.cache(pipe, Policy(First(1), MLP(), Hold(), which=Fixed(tuple(range(16))))):
+        torch.testing.assert_close(pipe(num_inference_steps=6), plain, rtol=1e-6, atol=1e-4)
+
+
+def test_rows_of_a_module_whose_other_arguments_go_with_them_are_not_taken_alone():
+    """Joint attention reads the text too: its rows cannot be computed without the others, which is said."""
+    pipe = Pipe(sd3())
+    with omnicache.cache(pipe, Policy(First(1), Attention(), Hold(), which=Fixed())) as run:
+        partial = pipe(num_inference_steps=5)
+        assert any("rows cannot be taken alone" in n for n in run.trace.notes)
+    with omnicache.cache(pipe, Policy(First(1), Attention(), Hold())):
+        assert torch.equal(pipe(num_inference_steps=5), partial)
+
+
+def test_rows_refresh_the_last_value_so_they_need_hold():
+    with pytest.raises(OmniCacheError, match=r"needs how=Hold\(\)"):
+        Plan("mine", (Policy(First(1), MLP(), Taylor(1), which=Fixed()),))

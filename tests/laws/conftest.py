@@ -1,0 +1,25 @@
+"""Gives every law its cases: a test that takes ``case`` runs over those of the law that its file states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import omnicache
+from tests.laws.table import ROWS, Case, Subject, all_cases, cover
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--all-combinations")
+        cases = all_cases() if every else cover()[metafunc.module.LAW]
+        metafunc.parametrize("case", cases, ids=str)
+
+
+@pytest.fixture
+def subject(case: Case) -> Iterator[Subject]:
+    """A fresh model for the case, left without a cache whatever happened."""
+    made = Subject(case, ROWS[case.row])
+    yield made
+    omnicache.disable(made.target)

@@ -1,0 +1,256 @@
+"""What the laws are tested on: a table of methods with options, the tiny models, and which combinations to try."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+import omnicache
+from omnicache.plan import Plan
+from omnicache.triggers import Every
+from tests.tiny import KINDS, STEPS, Pipe, evaluations, picture, sample
+
+LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
+"""Those that are crossed with methods and models. 9, 12 and 13 are about predictors, kernels and methods of one's own."""
+
+TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
+UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
+ANY = (*TRANSFORMERS, *UNETS)
+
+
+def marked(rule: Callable[[int, int], bool]) -> Callable[[int], str]:
+    """A strip by length, from a rule on the index and the length."""
+    return lambda total: "".join("#" if rule(i, total) else "." for i in range(total))
+
+
+full = marked(lambda i, n: True)
+ends = marked(lambda i, n: i in (0, n - 1))
+begin = marked(lambda i, n: i == 0)
+every_third = marked(lambda i, n: i % 3 == 0)
+every_third_from_the_end = marked(lambda i, n: i == 0 or (n - 1 - i) % 3 == 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with options.
+
+    Attributes:
+        method, options: as a user would type them.
+        kinds: the models it is for; it must refuse the others.
+        where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "deep" or "nothing".
+        strip: its schedule by length of the run, worked out here by hand; None where features decide.
+        least: options under which only what is forced is computed, and
+        forced: that strip.
+        share: of the sampler's steps that are run at all.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    kinds: Sequence[str]
+    where: str
+    strip: Callable[[int], str] | None
+    least: Mapping[str, Any]
+    forced: Callable[[int], str]
+    share: float = 1.0
+
+    def plan(self, total: int, options: Mapping[str, Any] | None = None) -> Plan:
+        """Calibrated methods get a schedule by hand, and carry half of the noise."""
+        given = {**self.options, **(options or {})}
+        if "schedule" in given:
+            marks = given["schedule"](total) if callable(given["schedule"]) else given["schedule"]
+            given["schedule"] = marks
+            given["gamma"] = tuple(0.5 if m == "." else None for m in marks)
+        return omnicache.methods()[self.method].plan(**given)
+
+    def off(self, total: int) -> Plan:
+        entry = omnicache.methods()[self.method]
+        assert entry.off is not None, entry.off_reason
+        return self.plan(total, {k: full(total) if k == "schedule" else v for k, v in entry.off.items()})
+
+
+def _trajectory(n: int) -> str:
+    return marked(lambda i, n: i < 2 or i % 3 == 1 or i == n - 1)(n)
+
+
+_taylor = {"interval": 3, "warmup": 2, "order": 1}
+_newton = {"interval": 3, "warmup": 3, "order": 2, "basis": "newton", "granularity": "module"}
+_speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
+_toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
+_first3 = marked(lambda i, n: i < 3)
+
+ROWS: dict[str, Row] = {
+    "none": Row("none", {}, ANY, "nothing", full, {}, full),
+    "fewer-steps": Row("fewer-steps", {"ratio": 0.5}, ANY, "nothing", full, {"ratio": 0.3}, full, share=0.5),
+    "fora": Row("fora", {"interval": 3}, ANY, "module", every_third_from_the_end, {"interval": 1000}, ends),
+    "fora/stack": Row(
+        "fora", {"granularity": "stack", "count": "up"}, TRANSFORMERS, "stack", every_third, {"interval": 1000}, begin
+    ),
+    "taylorseer": Row(
+        "taylorseer",
+        _taylor,
+        TRANSFORMERS,
+        "stack",
+        marked(lambda i, n: i < 2 or (i - 1) % 3 == 0),
+        {"interval": 1000},
+        marked(lambda i, n: i < 2),
+    ),
+    "taylorseer/module": Row(
+        "taylorseer", _newton, ANY, "module", marked(lambda i, n: i < 3 or (i - 2) % 3 == 0), {"interval": 1000}, _first3
+    ),
+    "teacache": Row("teacache", {"threshold": 0.4}, TRANSFORMERS, "stack", None, {"threshold": math.inf}, ends),
+    "speca": Row("speca", _speca, TRANSFORMERS, "module", None, {"threshold": math.inf, "longest": 1000}, _first3),
+    "speca/redo": Row(
+        "speca", {**_speca, "redo": True}, TRANSFORMERS, "module", None, {"threshold": math.inf, "longest": 1000}, _first3
+    ),
+    "toca": Row(
+        "toca",
+        _toca,
+        (*TRANSFORMERS, "unet"),
+        "module",
+        every_third_from_the_end,
+        {"interval": 1000, "ratio": 0.0},
+        ends,
+    ),
+    "toca/ramp": Row("toca", {"ratio": 0.3}, (*TRANSFORMERS, "unet"), "module", None, {"interval": 1000, "slope": 0.0}, ends),
+    "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "omnicache-trajectory": Row(
+        "omnicache-trajectory", {"schedule": _trajectory}, TRANSFORMERS, "stack", _trajectory, {"schedule": begin}, begin
+    ),
+    "omnicache-trajectory/module": Row(
+        "omnicache-trajectory",
+        {"schedule": _trajectory, "granularity": "module", "cutoff": 0.25, "switch": 6},
+        ANY,
+        "module",
+        _trajectory,
+        {"schedule": begin},
+        begin,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination."""
+
+    row: str
+    kind: str
+    guidance: str
+    solver: str
+
+    def __str__(self) -> str:
+        return f"{self.row}-{self.kind}-{self.guidance}-{self.solver}"
+
+
+@dataclass
+class Subject:
+    """A fresh model for a case, and how a user would draw with it: a DiT in one batched call by its real pipeline."""
+
+    case: Case
+    row: Row
+    pipe: Pipe = field(init=False)
+    target: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pipe = Pipe(self.case.kind, self.case.solver)
+        self.real = self.case.kind == "dit" and self.case.guidance == "batched"
+        self.target = self.pipe.pipeline() if self.real else self.pipe
+
+    @property
+    def model(self) -> torch.nn.Module:
+        return self.pipe.model
+
+    @property
+    def total(self) -> int:
+        """Evaluations of one branch in a run under the row's own options."""
+        return self.length(self.row.share)
+
+    def length(self, share: float) -> int:
+        return evaluations(max(1, round(STEPS[self.case.solver] * share)), self.case.solver)
+
+    def draw(self) -> torch.Tensor:
+        return picture(self.target, self.case.solver) if self.real else self.sample()
+
+    def sample(self, **options: Any) -> torch.Tensor:
+        """By the plain loop, which lets one look on."""
+        return sample(self.pipe, self.case.guidance, **options)
+
+    def plan(self, options: Mapping[str, Any] | None = None) -> Plan:
+        """The row's plan; for the real pipeline by calibration, where the method has one and must have it."""
+        if self.real and options is None and omnicache.methods()[self.row.method].needs_calibration:
+            return calibrated(self.case.row, self.case.solver)
+        return self.row.plan(self.pipe.total, options)
+
+    def strip(self, plan: Plan) -> str | None:
+        """The schedule that ``plan`` must show."""
+        if self.real and "schedule" in plan.options:
+            return str(plan.options["schedule"])
+        return self.row.strip(self.total) if self.row.strip is not None else None
+
+
+@functools.cache
+def calibrated(row: str, solver: str) -> Plan:
+    pipe = Pipe("dit", solver)
+    options = {k: v for k, v in ROWS[row].options.items() if k in ("granularity", "cutoff")}
+    call = {"num_inference_steps": STEPS[solver], "guidance_scale": 2.0, "output_type": "pt"}
+    return omnicache.calibrate(pipe.pipeline(), [1, 2], ROWS[row].method, progress=False, reuse=0.5, **options, **call)
+
+
+def always(plan: Plan) -> Plan:
+    """The same plan with every step computed."""
+    return replace(plan, policies=tuple(replace(p, when=Every(1)) for p in plan.policies), steps=1.0)
+
+
+def strips(run: Any) -> list[str]:
+    """The strip of every branch of the newest run."""
+    return [run.trace.strip(b) for b in run.trace.branches()]
+
+
+def coarse(strip: str) -> str:
+    """Computed or not: a step that is reused in part or checked is reused."""
+    return strip.replace("o", ".").replace("?", ".")
+
+
+# --- which combinations ----------------------------------------------------------------------------------------------------
+
+
+def cases_of(row: str) -> list[Case]:
+    return [Case(row, k, g, s) for k in ROWS[row].kinds for g in KINDS[k].guidances() for s in STEPS]
+
+
+def all_cases() -> list[Case]:
+    return [c for row in ROWS for c in cases_of(row)]
+
+
+def pairs(law: int, case: Case) -> list[tuple[Any, Any]]:
+    return list(itertools.combinations((("law", law), case.row, case.kind, case.guidance, case.solver), 2))
+
+
+@functools.cache
+def cover(seed: int = 0) -> dict[int, list[Case]]:
+    """A set in which every two of law, method, model, guidance and solver meet, and every method meets every law twice."""
+    dice = random.Random(seed)
+    seen: Counter[Any] = Counter()
+    chosen: dict[int, list[Case]] = {law: [] for law in LAWS}
+
+    def take(law: int, candidates: list[Case]) -> None:
+        dice.shuffle(candidates)
+        free = [c for c in candidates if c not in chosen[law]]
+        best = max(free, key=lambda c: sum(1 / (1 + seen[p]) for p in pairs(law, c)))
+        chosen[law].append(best)
+        seen.update(pairs(law, best))
+
+    for law, row in [(law, row) for law in LAWS for row in ROWS] * 2:
+        take(law, cases_of(row))
+    for law, case in [(law, c) for law in LAWS for c in all_cases()]:
+        if not all(seen[p] for p in pairs(law, case)):
+            take(law, [case])
+    return chosen

@@ -1,0 +1,33 @@
+"""Law 8: on features that do not change, every method returns the exact output up to rounding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import omnicache
+from tests.laws.table import Case, Subject, strips
+
+LAW = 8
+
+
+def test_what_does_not_change_is_kept_exactly(case: Case, subject: Subject) -> None:
+    """The model is shown one and the same input at every step, so each of its outputs must be the first one."""
+    outs: dict[str, list[torch.Tensor]] = {}
+
+    def watch(step: int, arguments: dict[str, Any], out: torch.Tensor) -> None:
+        outs.setdefault(repr([v.shape for v in arguments.values()]) + str(_condition(arguments)), []).append(out.clone())
+
+    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+        subject.sample(still=True, watch=watch)
+    assert len(outs) == (1 if case.guidance == "batched" else 2)
+    for first, *others in outs.values():
+        assert len(others) == subject.total - 1
+        for out in others:
+            assert (out - first).abs().max() <= 2e-5 * first.abs().max()
+    assert case.row in ("none", "fewer-steps") or any(set(s) - {"#"} for s in strips(run))
+
+
+def _condition(arguments: dict[str, Any]) -> float:
+    return float(next(v for k, v in arguments.items() if k in ("class_labels", "encoder_hidden_states")).double().sum())

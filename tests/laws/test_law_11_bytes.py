@@ -1,0 +1,82 @@
+"""Law 11: reported bytes are held bytes, and none after the run; a new shape or dtype drops what is kept."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import types
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+
+import omnicache
+from omnicache.runtime.trace import Record, Trace
+from tests.laws.table import Case, Subject, strips
+
+LAW = 11
+
+NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record)
+
+
+def reach(root: Any) -> list[torch.Tensor]:
+    """All tensors that can be reached from ``root``, found by the garbage collector's means."""
+    seen: set[int] = set()
+    found: list[torch.Tensor] = []
+    todo = [root]
+    while todo:
+        part = todo.pop()
+        if id(part) in seen or isinstance(part, NOT_OURS):
+            continue
+        seen.add(id(part))
+        if isinstance(part, torch.Tensor):
+            found.append(part)
+        else:
+            todo += gc.get_referents(part)
+    return found
+
+
+def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
+    most, watched = [], []
+    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+        session = run.sessions[0]
+
+        def look(*_: Any) -> None:
+            states = [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in session._runs.values()]
+            kept = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in reach(states)}
+            assert session.bytes() == sum(kept.values())
+            most.append(session.bytes())
+            watched.extend(weakref.ref(t) for t in reach(states))
+
+        subject.sample(watch=look)
+        assert session.bytes() == 0
+        # The peak is taken at steps that computed something: the one number a sample that an accumulator gathers is not in it.
+        assert 0.99 * max(most) <= run.cache_bytes <= max(most)
+        assert (max(most) > 0) == (case.row not in ("none", "fewer-steps"))
+        told = {id(v) for r in run.trace.records for v in r.signals.values()}  # a number a sample and step
+        assert not [t.shape for t in (ref() for ref in watched) if t is not None and id(t) not in told]
+
+
+def test_a_new_shape_or_dtype_drops_what_is_kept(case: Case, subject: Subject) -> None:
+    """At step 3 the batch grows, at step 5 the weights become double: both steps are computed, and like by an uncached copy."""
+    plain, wide = copy.deepcopy(subject.model), copy.deepcopy(subject.model).double()
+
+    def change(step: int, x: torch.Tensor) -> torch.Tensor | None:
+        if step == 2:
+            return torch.cat([x, x.flip(1)])
+        if step == 4:
+            subject.model.double()
+            return x.double()
+        return None
+
+    @torch.no_grad()
+    def compare(step: int, arguments: dict[str, Any], out: torch.Tensor) -> None:
+        if step in (3, 5):
+            fresh = plain if step == 3 else wide
+            assert torch.equal(out, fresh(**arguments).sample)
+
+    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+        subject.sample(watch=compare, after=change)
+    for strip in strips(run):
+        assert strip[0] == strip[3] == strip[5] == "#"
