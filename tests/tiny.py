@@ -13,6 +13,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.models.embeddings import Timesteps
 from torch import nn
 
 STEPS = {"first": 12, "second": 7}
@@ -147,6 +148,13 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
     return model.eval()
 
 
+def deaf(model: nn.Module) -> None:
+    """From now on the model does not hear what time it is."""
+    for module in model.modules():
+        if isinstance(module, Timesteps):
+            module.register_forward_pre_hook(lambda _, given: (torch.zeros_like(given[0]), *given[1:]))
+
+
 class Pipe:
     """What ``omnicache`` needs of a pipeline: a denoiser under its usual name, and a scheduler."""
 
@@ -203,7 +211,7 @@ def sample(
         guidance: "batched" (both halves in one call), "calls" (two calls), "contexts" (two calls with names).
         swap: the unconditional half, or call, first.
         own: a scheduler to use in place of the pipeline's.
-        still: always show the model the first input and timestep, so that none of its features ever changes.
+        still: always show the model the first input; if it is ``deaf``, none of its features ever changes then.
         watch: called after each evaluation with the step, the model's arguments and its output.
         after: called after each step of the scheduler; may return other latents to go on with.
     """
@@ -211,7 +219,7 @@ def sample(
     sampler.set_timesteps(STEPS[pipe.solver])
     x = torch.cat([pipe.noise(s) for s in seeds]).to(pipe.model.dtype) * getattr(sampler, "init_noise_sigma", 1.0)
     given: dict[Any, dict[str, Kwargs]] = {}
-    first: dict[str, Any] = {}
+    first: dict[str, torch.Tensor] = {}
 
     def conditions(like: torch.Tensor) -> dict[str, Kwargs]:
         if (found := given.get((len(like), like.dtype))) is None:
@@ -224,9 +232,8 @@ def sample(
 
     def call(name: str, i: int, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         named = pipe.model.cache_context(name) if guidance == "contexts" else nullcontext()
-        arguments = {"hidden_states" if pipe.kind.family != "unet" else "sample": x, "timestep": t.expand(len(x))}
-        if still:
-            arguments = first.setdefault(name, arguments)
+        shown = first.setdefault(name, x) if still else x
+        arguments = {"hidden_states" if pipe.kind.family != "unet" else "sample": shown, "timestep": t.expand(len(x))}
         with named:
             out = pipe.model(**arguments, **conditions(x if name != "batched" else x[::2])[name]).sample
         if watch is not None:

@@ -34,6 +34,8 @@ def calibrate_trajectory(
     correct: bool = True,
     cutoff: Annotated[float | None, Range(0.01, 10)] = None,
     switch: Annotated[str, Choice(("half", "snr"))] = "half",
+    mask: Annotated[str, Choice(("gaussian", "ideal"))] = "gaussian",
+    frames: bool = False,
     probes: Annotated[int, Range(1, 1000)] = 2,
     warmup: Annotated[int, Range(1, 1000)] = 2,
     tail: Annotated[int, Range(1, 1000)] = 1,
@@ -53,7 +55,8 @@ def calibrate_trajectory(
         fit: least-squares slope, or the cosine.
         correct: False plans reuse only.
         probes: "error" only: on how many of the inputs the growth of noise is measured (about ten runs each).
-        cutoff, switch: of the band filter on the correction, see ``NoiseCorrection``; "snr" switches where signal meets noise.
+        cutoff, switch, mask, frames: of the band filter on the correction, see ``NoiseCorrection``; "snr" switches where signal
+            meets noise.
         warmup, tail: computed steps at the ends.
         granularity: "stack" or "module", see the method.
         measured: the runs of an earlier calibration on the same pipeline, inputs and call, to plan anew without measuring.
@@ -79,7 +82,17 @@ def calibrate_trajectory(
 
     carried, cosines = runs.carried(marks, gamma, fit)
     at = runs.crossing if switch == "snr" else -(-total // 2)
-    plan = omnicache_trajectory(schedule=marks, gamma=carried, correct=correct, cutoff=cutoff, switch=at, granularity=granularity)
+    plan = omnicache_trajectory(
+        schedule=marks,
+        gamma=carried,
+        correct=correct,
+        cutoff=cutoff,
+        switch=at,
+        channels=runs.channels,
+        mask=mask,
+        frames=frames,
+        granularity=granularity,
+    )
     similar = [[geometry.similarity(a, b) for b in paths] for a in paths]
     return plan.with_measured(
         points=[p.tolist() for p in paths],

@@ -28,6 +28,7 @@ class Uncached:
     Attributes:
         steps: evaluations of the denoiser in a run.
         paths: for each input the sampling path in three dimensions, ``(steps + 1, 3)``.
+        channels: leading channels of the output that carry the mean, where the model predicts a variance beside it; else None.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Uncached:
         self.how: Predictor = Residual(Hold(3)) if granularity == "stack" else Hold(3)
         self.steps = 0
         self.paths: list[torch.Tensor] = []
+        self.channels: int | None = None
         self._norms: dict[tuple[int, int], list[float]] = {}
         self._products: dict[int, tuple[float, float, float]] = {}
         self._signal: dict[int, float] = {}
@@ -65,17 +67,22 @@ class Uncached:
         """The first step at which the latent holds more signal than noise."""
         return next((i for i in range(self.steps) if self._signal.get(i, 0.0) >= 1.0), self.steps)
 
+    def _noise(self, estimate: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        return (estimate - truth)[:, : self.channels].float()
+
     def _measure(self) -> None:
         """The path, and the noise of old values along it."""
         latents: list[torch.Tensor] = []
         before: dict[Any, torch.Tensor] = {}
 
         def look(step: Step, truth: torch.Tensor, rehearsed: tuple[torch.Tensor, ...]) -> None:
+            if latents and truth.ndim == latents[0].ndim > 3 and truth.shape[1] == 2 * latents[0].shape[1]:
+                self.channels = latents[0].shape[1]
             self.steps = max(self.steps, step.index + 1)
             if step.sigma is not None:
                 self._signal[step.index] = 1 / max(step.sigma, 1e-12) ** 2
             for age, estimate in enumerate(rehearsed, start=1):
-                q = (estimate - truth).float()
+                q = self._noise(estimate, truth)
                 self._norms.setdefault((age, step.index), []).append(float(q.square().sum()))
                 if age == 1:
                     if (last := before.get(step.branch)) is not None:
@@ -156,7 +163,7 @@ class Uncached:
         def look(step: Step, truth: torch.Tensor, rehearsed: tuple[torch.Tensor, ...]) -> None:
             if not rehearsed:
                 return
-            q = (rehearsed[0] - truth).float()
+            q = self._noise(rehearsed[0], truth)
             if step.index in source:
                 p = held.get(step.branch)
                 if p is not None:

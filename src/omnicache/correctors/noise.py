@@ -18,8 +18,9 @@ class NoiseCorrection(Corrector):
 
     Attributes:
         gamma: per step, the number that carries ``q`` there; None at steps that are computed.
-        cutoff: of the Gaussian band filter, 1 being the Nyquist frequency of an axis; None for no filter. Low-pass while
-            structure forms, high-pass while detail does.
+        cutoff: of the band filter, 1 being the Nyquist frequency of an axis; None for no filter. Low-pass while structure
+            forms, high-pass while detail does.
+        mask, frames: the filter's shape and whether it takes in a video's frames, see ``band``.
         switch: the step at which low-pass becomes high-pass, as an index.
         channels: how many leading channels of the output are corrected (the mean of a model that predicts a variance too).
     """
@@ -28,6 +29,8 @@ class NoiseCorrection(Corrector):
     cutoff: float | None = 0.25
     switch: int = 0
     channels: int | None = None
+    mask: str = "gaussian"
+    frames: bool = False
 
     def rehearse(self, step: Step) -> tuple[int, ...]:
         following = self.gamma[step.index + 1 : step.index + 4]
@@ -45,7 +48,9 @@ class NoiseCorrection(Corrector):
         gamma = self.gamma[step.index] if step.index < len(self.gamma) else None
         if state is None or gamma is None or gamma <= 0 or state.shape != estimate.shape:
             return estimate
-        noise = state if self.cutoff is None else band(state, self.cutoff, high=step.index >= self.switch)
+        noise = state
+        if self.cutoff is not None:
+            noise = band(state, self.cutoff, step.index >= self.switch, self.mask, self.frames)
         if self.channels is None:
             return estimate - gamma * noise
         out = estimate.clone()
@@ -53,20 +58,28 @@ class NoiseCorrection(Corrector):
         return out
 
 
-def band(x: torch.Tensor, cutoff: float, high: bool) -> torch.Tensor:
-    """Low or high frequencies of the last two axes of ``x``, by a Gaussian of width ``cutoff`` (1 = Nyquist of an axis).
+def band(x: torch.Tensor, cutoff: float, high: bool, mask: str = "gaussian", frames: bool = False) -> torch.Tensor:
+    """Low or high frequencies of a picture's two axes, or of a video's three with ``frames``; the two sum to ``x``.
 
-    The two sum to ``x``. Tokens ``(batch, tokens, channels)`` are filtered as the square picture that they make, or not at all
-    if they make none.
+    Args:
+        x: ``(..., h, w)``, ``(batch, channels, frames, h, w)`` with ``frames``, or packed tokens ``(batch, tokens, channels)``
+            that make a square picture (others come back whole: what is not a picture has no bands).
+        cutoff: 1 is the Nyquist frequency of an axis.
+        high: the high frequencies instead of the low ones.
+        mask: "gaussian" with ``cutoff`` as its width, or "ideal", which cuts there.
     """
     if x.ndim == 3:
         side = math.isqrt(x.shape[1])
         if side * side != x.shape[1]:
             return x
-        return band(x.transpose(1, 2).unflatten(2, (side, side)), cutoff, high).flatten(2).transpose(1, 2)
-    h, w = x.shape[-2:]
-    fy = 2 * torch.fft.fftfreq(h, device=x.device)[:, None]
-    fx = 2 * torch.fft.rfftfreq(w, device=x.device)[None, :]
-    keep = torch.exp(-(fy**2 + fx**2) / (2 * cutoff**2))
-    low = torch.fft.irfft2(torch.fft.rfft2(x.float()) * keep, s=(h, w)).to(x.dtype)
+        picture = x.transpose(1, 2).unflatten(2, (side, side))
+        return band(picture, cutoff, high, mask).flatten(2).transpose(1, 2)
+    axes = (-3, -2, -1) if frames and x.ndim == 5 else (-2, -1)
+    sizes = [x.shape[a] for a in axes]
+    squares = torch.zeros((), device=x.device)
+    for i, n in enumerate(sizes):
+        line = torch.fft.rfftfreq(n, device=x.device) if i == len(sizes) - 1 else torch.fft.fftfreq(n, device=x.device)
+        squares = squares + ((2 * line) ** 2).view([-1 if j == i else 1 for j in range(len(sizes))])
+    keep = (squares <= cutoff**2).float() if mask == "ideal" else torch.exp(-squares / (2 * cutoff**2))
+    low = torch.fft.irfftn(torch.fft.rfftn(x.float(), dim=axes) * keep, s=sizes, dim=axes).to(x.dtype)
     return x - low if high else low

@@ -29,6 +29,8 @@ def omnicache_trajectory(
     cutoff: Annotated[float | None, Range(0.01, 10)] = None,
     switch: Annotated[int, Range(0)] = 0,
     channels: Annotated[int | None, Range(1)] = None,
+    mask: Annotated[str, Choice(("gaussian", "ideal"))] = "gaussian",
+    frames: bool = False,
     granularity: Annotated[str, Choice(("stack", "module"))] = "stack",
 ) -> Plan:
     """Reuses whole steps by a schedule calibrated on the sampling path, and subtracts the noise that this adds.
@@ -41,6 +43,7 @@ def omnicache_trajectory(
         correct: False reuses only.
         cutoff: of the band filter on the correction; None for no filter.
         switch: first step of the high-pass.
+        mask, frames: the filter's shape, and whether it takes in a video's frames.
         channels: how many leading channels are corrected.
         granularity: "stack" keeps one increment of all blocks; "module" every attention and MLP output, under fresh gates.
     """
@@ -49,8 +52,8 @@ def omnicache_trajectory(
             "omnicache-trajectory needs a calibrated schedule: "
             'plan = omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5), then omnicache.cache(pipe, plan).'
         )
-    fix = NoiseCorrection(tuple(gamma), cutoff, switch, channels) if correct and any(g for g in gamma) else None
+    fix = NoiseCorrection(tuple(gamma), cutoff, switch, channels, mask, frames) if correct and any(g for g in gamma) else None
     where, how = (Stack(), Residual(Hold())) if granularity == "stack" else (Attention() | MLP(), Hold())
     options = {"schedule": schedule, "gamma": tuple(gamma), "correct": correct, "cutoff": cutoff, "switch": switch}
-    options |= {"channels": channels, "granularity": granularity}
+    options |= {"channels": channels, "mask": mask, "frames": frames, "granularity": granularity}
     return Plan("omnicache-trajectory", (Policy(Table(schedule), where, how, fix=fix),), options)

@@ -109,10 +109,14 @@ class Clock:
         """Whether calls in ``thread`` can be of the run that this scheduler counts."""
         return not self.idle and self.thread == thread and thread not in self.strangers
 
-    def shows(self, start: int | None, time: float | None) -> bool:
-        """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``."""
+    def shows(self, start: int | None, time: float | None, slack: int = 0) -> bool:
+        """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``.
+
+        ``slack`` steps to either side are let pass: where a time is listed twice, the start may be misjudged by one.
+        """
         at = (start or 0) + self.taken
-        return time is None or at >= len(self.times) or _same(self.times[at], time)
+        near = self.times[max(at - slack, 0) : at + slack + 1]
+        return time is None or at >= len(self.times) or any(_same(t, time) for t in near)
 
     def place(self, time: float | None) -> int:
         """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle.

@@ -134,15 +134,26 @@ class _Run:
     first: int
     bound: Mapping[str, Any]
     bound_versions: Mapping[str, int]
+    bound_copies: Mapping[str, torch.Tensor]
     last: int = -1
     last_bound: Mapping[str, Any] = field(default_factory=dict)
     outputs: Tensors = ()
     output_versions: tuple[int, ...] = ()
+    output_copies: Tensors = ()
 
     @property
     def written(self) -> bool:
         """Whether something wrote to the outputs since the last block returned them."""
-        return versions(self.outputs) != self.output_versions
+        if versions(self.outputs) != self.output_versions:
+            return True
+        return any(not torch.equal(t, c) for t, c in zip(self.outputs, self.output_copies, strict=False))
+
+    def entry_written(self, names: tuple[str, ...]) -> bool:
+        """Whether a block wrote to what the first one was given."""
+        now = {n: self.bound[n] for n in names}
+        if versions(tuple(now.values())) != tuple(self.bound_versions[n] for n in names):
+            return True
+        return any(not torch.equal(now[n], c) for n, c in self.bound_copies.items() if n in now)
 
 
 @dataclass
@@ -244,12 +255,14 @@ class Chain:
         if run is None:
             if self.index in state.copied_inputs:
                 bound = {n: own((v,))[0] if isinstance(v, torch.Tensor) else v for n, v in bound.items()}
-            counts = {n: versions((v,))[0] for n, v in bound.items() if isinstance(v, torch.Tensor)}
-            run = state.open = _Run(self.index, bound, counts)
+            given = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor)}
+            counts = {n: versions((v,))[0] for n, v in given.items()}
+            run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
         out = proceed(args, kwargs)
         state.shapes[self.index] = Shape(out)
         found = tensors_of(out)
         run.outputs = own(found) if self.index in state.copied_outputs else found
+        run.output_copies = tuple(_blind_copies(state, dict(enumerate(run.outputs))).values())
         run.last, run.last_bound, run.output_versions = self.index, bound, versions(run.outputs)
         return out
 
@@ -273,7 +286,7 @@ class Chain:
         same = before is not None and (before.first, before.last, before.layout) == (run.first, run.last, layout)
         segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell())
         entry = layout.read(run.bound)
-        if self.policy.how.needs_input and versions(entry) != tuple(run.bound_versions[n] for n in layout.names):
+        if self.policy.how.needs_input and run.entry_written(layout.names):
             state.copied_inputs.add(run.first)
             return
         if self.policy.how.needs_input and any(a.shape != b.shape for a, b in zip(entry, run.outputs, strict=True)):
@@ -287,6 +300,12 @@ class Chain:
         reused = [s for s in set_of(state.owner.values()) if state.ran.isdisjoint(range(s.first, s.last + 1))]
         state.owner = {i: s for s in (*reused, *state.built) for i in range(s.first, s.last + 1)}
         state.built, state.ran = [], set()
+
+
+def _blind_copies(state: ChainState, tensors: Mapping[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
+    """Inference tensors count no writes: at the first computed step they are copied, to compare. What is found then is kept to."""
+    blind = not state.owner and any(t.is_inference() for t in tensors.values())
+    return dict(zip(tensors, own(tuple(tensors.values())), strict=True)) if blind else {}
 
 
 class RegionState:

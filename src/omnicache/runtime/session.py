@@ -102,6 +102,7 @@ class Run:
         self.session, self.clock = session, clock
         self.clock_run = clock.run if clock else 0
         self.start: int | None = None
+        self.tells = False  # whether the model is given the times that the scheduler lists
         self.now: float | None = None
         self.count = -1  # steps seen without a scheduler
         self.at = -1  # index of the step in progress
@@ -123,9 +124,9 @@ class Run:
             index, total, when, sigma = self.count, None, now, None
         else:
             if self.start is None:
-                self.start = clock.place(_time(bound)) - clock.taken
-                if self.start + clock.taken < 0 or self.start < 0:
-                    self.start = 0
+                now = _time(bound)
+                self.start = max(clock.place(now) - clock.taken, 0)
+                self.tells = now is not None and clock.shows(self.start, now)
             index, at = clock.taken, self.start + clock.taken
             total = len(clock.times) - self.start if clock.times else None
             when = clock.times[at] if at < len(clock.times) else None
@@ -316,11 +317,16 @@ def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:
     return next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
 
 
-def _time(bound: Mapping[str, Any]) -> float | None:
-    """The timestep among a denoiser's arguments, as a number (the largest, where frames or tokens have their own)."""
+def _time(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
+    """The timestep among a denoiser's arguments, as a number (the largest, where frames or tokens have their own).
+
+    With ``on_host``, None if reading it would wait for a device.
+    """
     for name in TIMES:
         when = bound.get(name)
         if isinstance(when, torch.Tensor) and when.numel():
+            if on_host and when.device.type != "cpu":
+                return None
             return float(when.max())
         if isinstance(when, (int, float)):
             return float(when)
@@ -473,9 +479,12 @@ class Session:
         if clock is not None and (not clock.works_for(key) if _request.get() is None else clock.idle):
             clock = None  # another thread's or pipeline's scheduler is at work: time this run by its timesteps
         run = self._runs.get(key)
-        if run is not None and clock is not None and run.again(clock.taken, bound) and not clock.shows(run.start, _time(bound)):
-            clock.strangers.add(key)
-            clock = None
+        if run is not None and clock is not None and clock.run == run.clock_run:
+            again = run.again(clock.taken, bound) and not clock.shows(run.start, _time(bound))
+            # Another scheduler's run after a cancelled one: told by its times, where they can be read without waiting for a device.
+            if again or (run.tells and not clock.shows(run.start, _time(bound, on_host=True), slack=1)):
+                clock.strangers.add(key)
+                clock = None
         if run is not None:
             if clock is not run.clock or (clock is not None and clock.run != run.clock_run):
                 run = None
