@@ -1,11 +1,14 @@
-"""For all tests: one thread for torch, and the option that runs every combination of the laws."""
+"""For all tests: one thread for torch, the same examples every time, and the option that runs every combination of the laws."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("omnicache", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("omnicache")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,7 @@ import torch
 from diffusers.models.embeddings import Timesteps
 from torch import nn
 
-STEPS = {"first": 12, "second": 7}
+STEPS = {"first": 10, "second": 6}
 """Sampler steps; a second-order solver evaluates the model 2n - 1 times."""
 
 CLASSES = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Caching:
 
     def __str__(self) -> str:
         return "\n".join(str(s.trace) for s in self.sessions)
+
+    __repr__ = __str__
 
 
 def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
@@ -125,19 +127,27 @@ def disable(pipe: Any) -> None:
             session.detach()
 
 
-@contextmanager
-def cache(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Iterator[Caching]:
+class cache(AbstractContextManager[Caching]):
     """``enable`` for the length of a ``with`` block; also after an exception inside it, nothing is left behind.
+
+    Takes what ``enable`` takes.
 
     >>> with omnicache.cache(pipe, "taylorseer", interval=5) as run:
     ...     image = pipe("a red fox in snow").images[0]
     >>> print(run)
     """
-    run = enable(pipe, method, **options)
-    try:
-        yield run
-    finally:
-        disable(pipe)
+
+    def __init__(self, pipe: Any, method: str | Path | Plan | Policy, **options: Any):
+        self._pipe, self._plan = pipe, plan_of(method, **options)
+
+    def __enter__(self) -> Caching:
+        return enable(self._pipe, self._plan)
+
+    def __exit__(self, *problem: object) -> None:
+        disable(self._pipe)
+
+    def __repr__(self) -> str:
+        return f"{self._plan.method}, not active: write `with omnicache.cache(...) as run:`, or use omnicache.enable(pipe, ...)."
 
 
 def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = True, **options: Any) -> Plan:

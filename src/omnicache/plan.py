@@ -146,7 +146,9 @@ def _encode(part: Any) -> Any:
         return {"is": "float", "of": str(part)}  # JSON has no infinity
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
-    raise OmniCacheError(f"A plan can hold numbers, strings, lists and registered values; not {type(part).__name__}.")
+    raise OmniCacheError(
+        f"A plan can hold numbers, strings, lists and values; not {type(part).__name__}: put @omnicache.policy.value on its class."
+    )
 
 
 def _decode(part: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from typing_extensions import dataclass_transform
 
+from omnicache.errors import OmniCacheError
 from omnicache.runtime.step import Step
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ VALUES: dict[str, type] = {}
 def value(cls: T) -> T:
     """Make a class a frozen dataclass that a plan file may name."""
     made = dataclass(frozen=True)(cls)
+    known = VALUES.get(cls.__name__)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise OmniCacheError(
+            f"{known.__module__} has a value called {cls.__name__} already; plan files tell them by name. Rename yours."
+        )
     VALUES[cls.__name__] = made
     return made
 
@@ -239,3 +245,12 @@ class Policy:
     how: Predictor = field(default_factory=_hold)
     which: Selector | None = None
     fix: Corrector | None = None
+
+    def __post_init__(self) -> None:
+        words = {"when": Trigger, "where": Where, "how": Predictor, "which": Selector, "fix": Corrector}
+        for word, kind in words.items():
+            given = getattr(self, word)
+            if isinstance(given, kind) or (given is None and word in ("which", "fix")):
+                continue
+            hint = f" Write {given.__name__}()." if isinstance(given, type) and issubclass(given, kind) else ""
+            raise OmniCacheError(f"Policy({word}=...) needs a {kind.__name__}, not {given!r}.{hint}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.plan import Plan
+from omnicache.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,17 @@ class Method:
         Raises:
             OmniCacheError: an unknown option, or one outside its range.
         """
+        only_calibration = (
+            {o.name for o in options_of(self.calibrate)} - {o.name for o in self.options} if self.calibrate else set()
+        )
+        if asked := [o for o in options if o in only_calibration]:
+            raise OmniCacheError(
+                f"{asked[0]!r} is an option of calibrating {self.name}: plan = omnicache.calibrate(pipe, inputs, {self.name!r}, "
+                f"{asked[0]}={options[asked[0]]!r}), then omnicache.cache(pipe, plan)."
+            )
         check_options(self.name, self.build, options)
-        return self.build(**options)
+        made: Plan | Policy = self.build(**options)
+        return Plan(self.name, (made,), options) if isinstance(made, Policy) else made
 
 
 METHODS: dict[str, Method] = {}
@@ -118,6 +128,15 @@ def method(
     def register(build: Callable[..., Plan]) -> Callable[..., Plan]:
         if off is None and not off_reason:
             raise OmniCacheError(f"{name}: say which options switch it off (off=...), or why none do (off_reason=...).")
+        known = METHODS.get(name)
+        here = (build.__module__, build.__qualname__)
+        if known is not None and (known.build.__module__, known.build.__qualname__) != here:
+            raise OmniCacheError(f"{known.build.__module__} has a method called {name!r} already. Give yours another name.")
+        for parameter in inspect.signature(build).parameters.values():
+            if parameter.default is inspect.Parameter.empty:
+                raise OmniCacheError(
+                    f"{name}: option {parameter.name} needs a default, so that the method can be used by its name."
+                )
         summary = (inspect.getdoc(build) or "").split("\n")[0]
         METHODS[name] = Method(
             name, build, summary, paper, dict(axes or {}), architectures, off, off_reason, calibrate, needs_calibration

@@ -18,7 +18,9 @@ def test_8_low_and_high_sum_to_the_whole(shape, cutoff):
     q = field(*shape)
     low, high = band(q, cutoff, high=False), band(q, cutoff, high=True)
     torch.testing.assert_close(low + high, q, rtol=0, atol=1e-6)
-    assert low.shape == q.shape and low.dtype == q.dtype and not low.is_complex()
+    assert low.shape == q.shape
+    assert low.dtype == q.dtype
+    assert not low.is_complex()
     assert 0 < float(low.norm()) < float(q.norm())
 
 
@@ -93,7 +95,8 @@ def test_channels_beyond_the_mean_are_left_alone():
     before = estimate.clone()
     out = corrected(NoiseCorrection((1.0,) * 3, cutoff=None, channels=4), 2, q, estimate)
     torch.testing.assert_close(out[:, :4], estimate[:, :4] - q[:, :4])
-    assert torch.equal(out[:, 4:], estimate[:, 4:]) and torch.equal(estimate, before)
+    assert torch.equal(out[:, 4:], estimate[:, 4:])
+    assert torch.equal(estimate, before)
 
 
 def test_it_is_rehearsed_only_where_a_reuse_that_is_corrected_follows():
@@ -106,4 +109,5 @@ def test_a_full_step_without_a_rehearsal_forgets_the_noise():
     fix = NoiseCorrection((1.0,) * 9, cutoff=None)
     q = field(1, 4, 8, 8)
     state = fix.learn(fix.init(), Step(1), q * 0, (q,))
-    assert torch.equal(state, q) and fix.learn(state, Step(4), q, ()) is None
+    assert torch.equal(state, q)
+    assert fix.learn(state, Step(4), q, ()) is None

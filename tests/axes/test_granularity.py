@@ -28,7 +28,8 @@ def test_a_transformer():
     assert names(Denoiser(), model) == ["DiTTransformer2DModel"]
     assert names(CrossAttention(), model) == names(Deep(), model) == []
     (stack,) = Stack().select(discover(model))
-    assert stack.modules == tuple(model.transformer_blocks) and stack.layout == "chain"
+    assert stack.modules == tuple(model.transformer_blocks)
+    assert stack.layout == "chain"
 
 
 def test_two_streams_have_an_mlp_each_and_one_joint_attention():
@@ -43,7 +44,8 @@ def test_two_lists_of_blocks_are_one_stack():
     assert names(Stack(), model) == ["transformer_blocks+temporal_transformer_blocks"]
     assert len(names(Blocks(), model)) == 4
     assert names(CrossAttention(), model) == ["transformer_blocks.0.attn2", "transformer_blocks.1.attn2"]
-    assert len(names(Attention(), model)) == 6 and len(names(MLP(), model)) == 4
+    assert len(names(Attention(), model)) == 6
+    assert len(names(MLP(), model)) == 4
 
 
 def test_u_nets_have_attention_a_deep_part_and_no_stack():
@@ -51,7 +53,8 @@ def test_u_nets_have_attention_a_deep_part_and_no_stack():
     assert names(Stack(), model) == names(Blocks(), model) == []
     attention, cross = names(Attention(), model), names(CrossAttention(), model)
     assert len(attention) == 2 * len(cross) == 2 * (2 + 1 + 3)
-    assert names(Deep(2), model) == ["deep[2]"] and names(Deep(99), model) == []
+    assert names(Deep(2), model) == ["deep[2]"]
+    assert names(Deep(99), model) == []
     assert names(Attention(), unet(attention=False)) == ["mid_block.attentions.0"]
 
 

@@ -23,13 +23,15 @@ def at(how, history, step) -> float:
 
 def test_hold_repeats_the_newest_value_and_hands_out_the_very_tensor():
     history = learned(Hold(), lambda i: float(i * i))
-    assert len(history) == 1 and at(Hold(), history, Step(13)) == 144.0
+    assert len(history) == 1
+    assert at(Hold(), history, Step(13)) == 144.0
     assert Hold().estimate(history, Step(13), ())[0] is history[0].tensors[0]
 
 
 def test_hold_remembers_older_values_without_weight():
     history = learned(Hold(3), float)
-    assert [e.step.index for e in history] == [12, 7, 2] and at(Hold(3), history, Step(13)) == 12.0
+    assert [e.step.index for e in history] == [12, 7, 2]
+    assert at(Hold(3), history, Step(13)) == 12.0
     assert at(Hold(3), history[1:], Step(13)) == 7.0  # a rehearsal that ignores the newest
 
 
@@ -38,7 +40,8 @@ def test_residual_adds_the_kept_increment_to_the_fresh_input():
     x0, y0, x1 = (torch.full((2, 3), v) for v in (10.0, 40.0, 11.0))
     history = how.learn((), Step(0), (x0,), (y0,))
     assert torch.equal(how.estimate(history, Step(1), (x1,))[0], torch.full((2, 3), 41.0))
-    assert how.needs_input and not Hold().needs_input
+    assert how.needs_input
+    assert not Hold().needs_input
 
 
 def test_residual_takes_each_stream_with_its_own_input():
@@ -46,7 +49,8 @@ def test_residual_takes_each_stream_with_its_own_input():
     a, b = torch.ones(1, 2, 2), torch.ones(1, 5, 2)
     history = how.learn((), Step(0), (a, b), (a * 3, b * 7))
     out = how.estimate(history, Step(1), (a * 10, b * 20))
-    assert torch.equal(out[0], a * 12) and torch.equal(out[1], b * 26)
+    assert torch.equal(out[0], a * 12)
+    assert torch.equal(out[1], b * 26)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -78,7 +82,8 @@ def test_the_ladder_divides_by_the_newest_gap_only():
 def test_values_before_since_are_not_used():
     how = Taylor(2, since=2)
     assert [e.step.index for e in learned(how, float)] == [12, 7, 2]
-    assert len(learned(how, float, [0, 1])) == 1 and len(learned(how, float, [0, 1, 2])) == 1
+    assert len(learned(how, float, [0, 1])) == 1
+    assert len(learned(how, float, [0, 1, 2])) == 1
 
 
 def test_a_short_history_lowers_the_order():
@@ -105,4 +110,5 @@ def test_estimates_are_not_learned():
     before = [e.tensors[0].clone() for e in history]
     for i in range(2, 6):
         how.estimate(history, Step(i), ())
-    assert len(history) == 2 and all(torch.equal(e.tensors[0], b) for e, b in zip(history, before, strict=True))
+    assert len(history) == 2
+    assert all(torch.equal(e.tensors[0], b) for e, b in zip(history, before, strict=True))

@@ -50,8 +50,10 @@ def test_between_in_steps_and_in_shares_of_the_run():
 def test_a_table_is_read_off_and_fits_its_own_length_only():
     table = Table("#.#..#")
     assert strip(table, 6) == "#.#..#"
-    assert table.misfit(6) is None and table.misfit(None) is None
-    assert "for 6 steps and this run has 7" in table.misfit(7) and "num_inference_steps=7" in table.misfit(7)
+    assert table.misfit(6) is None
+    assert table.misfit(None) is None
+    assert "for 6 steps and this run has 7" in table.misfit(7)
+    assert "num_inference_steps=7" in table.misfit(7)
     assert strip(table, 8)[6:] == "##"  # beyond its end it computes
     assert strip(Table("......"), 6) == "#....."  # without history a step is computed, whatever the table says
 
@@ -69,14 +71,17 @@ def test_or_and_not():
     assert strip(a & b, 6) == "#...#."
     assert strip(~a, 6) == "##.#.#"
     assert strip(~(a | b), 6) == "#..#.."
-    assert "for 6 steps" in (First(1) | a).misfit(5) and "for 6 steps" in (~a).misfit(5) and (a & b).misfit(6) is None
+    assert "for 6 steps" in (First(1) | a).misfit(5)
+    assert "for 6 steps" in (~a).misfit(5)
+    assert (a & b).misfit(6) is None
 
 
 def test_check_is_weaker_than_compute_and_stronger_than_reuse():
     checks = Verify(threshold=1e9, decay=1.0, shortest=1, longest=9)
     assert strip(Table("#....#..") | checks, 8, error=0.0) == "#.???#.?"
     assert strip(Table("######..") & checks, 8, error=0.0) == "#.????.."
-    assert (First(1) | checks).check is checks.check is not None and not (First(1) | checks).redo
+    assert (First(1) | checks).check is checks.check is not None
+    assert not (First(1) | checks).redo
 
 
 def test_every_part_of_a_combination_sees_every_step():
@@ -103,7 +108,8 @@ def test_the_gathered_sum_does_not_survive_a_change_of_the_batch():
     trigger = Accumulate(CHANGE, 0.25)
     _, state = trigger.decide(None, Moment(Step(1), Step(0), 0, {CHANGE: torch.tensor([0.2, 0.2])}))
     decision, state = trigger.decide(state, Moment(Step(2), Step(0), 1, {CHANGE: torch.tensor([0.1])}))
-    assert decision is Decision.REUSE and state.tolist() == pytest.approx([0.1])
+    assert decision is Decision.REUSE
+    assert state.tolist() == pytest.approx([0.1])
 
 
 def test_verify_accepts_the_limit_itself_and_never_what_is_not_a_number():
@@ -115,4 +121,5 @@ def test_verify_accepts_the_limit_itself_and_never_what_is_not_a_number():
 
 
 def test_no_history_computes_whatever_the_trigger_says():
-    assert strip(Every(3, phase=2), 9)[0] == "#" and strip(Last(1), 5)[0] == "#"
+    assert strip(Every(3, phase=2), 9)[0] == "#"
+    assert strip(Last(1), 5)[0] == "#"

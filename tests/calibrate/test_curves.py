@@ -46,7 +46,8 @@ def test_the_polynomial_is_recovered(guidance):
     pipe = Pipe(Squares(), Growing())
     plan = omnicache.calibrate(pipe, [1, 2], "teacache", progress=False, degree=2, guidance=guidance, threshold=0.4)
     assert plan.options["coefficients"] == pytest.approx((1.0, 2.0, 0.0), abs=2e-3)
-    assert plan.options["threshold"] == 0.4 and plan.policies[0].when.b.coefficients == plan.options["coefficients"]
+    assert plan.options["threshold"] == 0.4
+    assert plan.policies[0].when.b.coefficients == plan.options["coefficients"]
     passes = 2 if guidance == "calls" else 1
     assert plan.measured["pairs"] == 2 * 9 * passes  # the first step has nothing before it
     assert plan.measured["change_range"] == pytest.approx((0.02, 0.3), rel=1e-3)
@@ -70,7 +71,8 @@ def test_the_fitted_plan_gathers_the_change_of_the_output():
         gathered += 2 * x + x * x
         expected += "#" if gathered >= 0.45 else "."
         gathered = 0.0 if gathered >= 0.45 else gathered
-    assert run.computed == expected + "#" and "." in expected
+    assert run.computed == expected + "#"
+    assert "." in expected
 
 
 def test_on_a_transformer_the_plan_is_bound_to_it_and_nothing_stays_behind():
@@ -79,7 +81,8 @@ def test_on_a_transformer_the_plan_is_bound_to_it_and_nothing_stays_behind():
     plan = omnicache.calibrate(pipe, [1, 2, 3], "teacache", progress=False, num_inference_steps=10, guidance="batched")
     assert plan.made_for["model"] == "DiTTransformer2DModel"
     assert plan.measured["pairs"] == 27
-    assert torch.equal(pipe(), plain) and not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
+    assert torch.equal(pipe(), plain)
+    assert not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
     with omnicache.cache(pipe, plan) as run:
         pipe(guidance="batched")
     assert any(r.signals.get(ModulatedInputChange()) is not None for r in run.trace.records)

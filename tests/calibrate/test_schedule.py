@@ -57,7 +57,9 @@ def test_the_papers_fast_setting_of_30_steps_leaves_55_schedules():
 def test_exactly_as_many_as_asked_no_three_in_a_row_and_the_ends_computed(total, seed):
     for reuses in range(most_reuses(total) + 1):
         marks = cheapest(costs(total, seed), reuses)
-        assert len(marks) == total and marks.count(".") == reuses and allowed(marks)
+        assert len(marks) == total
+        assert marks.count(".") == reuses
+        assert allowed(marks)
 
 
 @pytest.mark.parametrize("total", range(4, 17))
@@ -73,18 +75,21 @@ def test_never_dearer_than_the_greedy_rule(seed):
     cost = costs(30, seed)
     for reuses in range(0, most_reuses(30) + 1, 3):
         marks = greedy(cost, reuses)
-        assert allowed(marks) and marks.count(".") <= reuses
+        assert allowed(marks)
+        assert marks.count(".") <= reuses
         if marks.count(".") == reuses:
             assert price(cheapest(cost, reuses), cost) <= price(marks, cost) + 1e-12
 
 
 def test_greedy_can_be_dearer_and_can_fall_short():
     cost = [9, 9, 1.0, 1.1, 1.2, 1.0, 9, 9]  # greedy takes 2, 5, 3 and must then skip 4
-    assert greedy(cost, 4) == "##..#..#" and price("##..#..#", cost) == 12.1
+    assert greedy(cost, 4) == "##..#..#"
+    assert price("##..#..#", cost) == 12.1
     assert price(cheapest(cost, 3), cost) == pytest.approx(3.1)
     blocked = [9, 9, 5.0, 1.0, 1.0, 5.0, 5.0, 9]  # 3 and 4 first: then only one of 2, 5 and 6 fits beside them
     assert most_reuses(8) == 4
-    assert greedy(blocked, 4).count(".") == 3 and cheapest(blocked, 4).count(".") == 4
+    assert greedy(blocked, 4).count(".") == 3
+    assert cheapest(blocked, 4).count(".") == 4
 
 
 def test_equal_costs_prefer_the_earliest_steps():
@@ -98,7 +103,8 @@ def test_equal_costs_prefer_the_earliest_steps():
 def test_other_rules(warmup, tail, longest):
     most = most_reuses(20, warmup, tail, longest)
     marks = cheapest(costs(20, 1), most, warmup, tail, longest)
-    assert marks.count(".") == most and allowed(marks, warmup, tail, longest)
+    assert marks.count(".") == most
+    assert allowed(marks, warmup, tail, longest)
     with pytest.raises(OmniCacheError):
         cheapest(costs(20, 1), most + 1, warmup, tail, longest)
 
@@ -106,7 +112,8 @@ def test_other_rules(warmup, tail, longest):
 def test_costs_by_age_are_counted_at_the_age_that_the_schedule_gives():
     young, old = [1.0] * 8, [1.0, 1, 1, 9, 9, 9, 9, 1]
     marks = cheapest(young, 3, ages=[young, old])  # the second of two reuses in a row costs nine
-    assert ".." not in marks and marks.count(".") == 3
+    assert ".." not in marks
+    assert marks.count(".") == 3
     assert ".." in cheapest(young, 3, ages=[young, [0.0] * 8])
 
 
@@ -114,7 +121,9 @@ def test_costs_by_age_are_counted_at_the_age_that_the_schedule_gives():
 def test_even_schedules_obey_the_same_rule(total):
     for reuses in range(most_reuses(total) + 1):
         marks = alternate(total, reuses)
-        assert len(marks) == total and marks.count(".") == reuses and allowed(marks)
+        assert len(marks) == total
+        assert marks.count(".") == reuses
+        assert allowed(marks)
     n = total - 3
     assert alternate(total, n // 2)[2:].startswith("#.#." if n % 2 == 0 else "#")
 

@@ -17,7 +17,7 @@ from omnicache.triggers import Every
 
 from ..methods.tiny import Curves, Pipe, dit
 
-DOUBLE = dict(dtype=torch.float64)
+DOUBLE = {"dtype": torch.float64}
 
 
 def calibrate(pipe, inputs, **options):
@@ -44,7 +44,7 @@ def linear() -> Pipe:
 @pytest.mark.parametrize("guidance", ["none", "calls"])
 def test_6_what_is_left_after_the_fit_is_one_minus_the_squared_cosine(guidance):
     pipe, inputs = Pipe(dit()), [1, 2, 3]
-    call = dict(num_inference_steps=12, guidance=guidance)
+    call = {"num_inference_steps": 12, "guidance": guidance}
     plan = calibrate(pipe, inputs, reuse=0.5, **call)
     marks, cosine = plan.options["schedule"], plan.measured["cosine"]
     full = [i for i, m in enumerate(marks) if m == "#"]
@@ -56,7 +56,10 @@ def test_6_what_is_left_after_the_fit_is_one_minus_the_squared_cosine(guidance):
             if rehearsed:
                 noise[label, step.branch, step.index] = (rehearsed[0] - truth).double()
 
-        with watched(pipe, Policy(Every(1), Stack(), Residual(Hold(3)), fix=Recorder(look, lambda s: (ages[s.index] - 1,) if s.index else ()))):
+        with watched(
+            pipe,
+            Policy(Every(1), Stack(), Residual(Hold(3)), fix=Recorder(look, lambda s: (ages[s.index] - 1,) if s.index else ())),
+        ):
             pipe(label, generator=torch.Generator().manual_seed(inputs.index(label)), **call)
     for i, g in gammas(plan).items():
         source = max(f for f in full if f < i)
@@ -144,14 +147,16 @@ def test_7_rescaled_is_exact_here_and_literal_corrects_twice_too_much():
     assert error(pipe, plans["rescaled"], 11) < 1e-9
     none = calibrate(pipe, [1], correct=False, **ALTERNATING)
     literal, uncorrected = error(pipe, plans["literal"], 11), error(pipe, none, 11)
-    assert literal > 1e-4 and 0.2 < literal / uncorrected < 2
+    assert literal > 1e-4
+    assert 0.2 < literal / uncorrected < 2
 
 
 def test_7_the_filter_takes_from_the_correction():
     pipe, errors = linear(), []
     for cutoff in (None, 0.25):
         plan = calibrate(pipe, [1], cutoff=cutoff, **ALTERNATING)
-        assert plan.policies[0].fix.cutoff == plan.options["cutoff"] == cutoff and plan.policies[0].fix.switch == 6
+        assert plan.policies[0].fix.cutoff == plan.options["cutoff"] == cutoff
+        assert plan.policies[0].fix.switch == 6
         errors.append(error(pipe, plan, 11))
     assert errors[0] < 1e-9 < errors[1]
 
@@ -166,7 +171,9 @@ def test_every_order_obeys_the_rule_and_its_plan_runs_as_it_says(order, granular
     plan = calibrate(pipe, [1, 2], reuse=0.4, order=order, granularity=granularity, num_inference_steps=10)
     marks = plan.options["schedule"]
     assert marks.count(".") == plan.measured["reuses"] == 4
-    assert marks.startswith("##") and marks.endswith("#") and "..." not in marks
+    assert marks.startswith("##")
+    assert marks.endswith("#")
+    assert "..." not in marks
     with omnicache.cache(pipe, plan) as run:
         pipe()
     assert run.computed == marks
@@ -205,7 +212,8 @@ def test_it_changes_nothing_that_stays():
 def test_the_plan_is_bound_to_model_and_step_count_and_survives_a_file(tmp_path):
     pipe = Pipe(dit())
     plan = calibrate(pipe, [1, 2], reuse=0.3, num_inference_steps=10)
-    assert plan.made_for["model"] == "DiTTransformer2DModel" and plan.made_for["num_inference_steps"] == 10
+    assert plan.made_for["model"] == "DiTTransformer2DModel"
+    assert plan.made_for["num_inference_steps"] == 10
     assert omnicache.Plan.load(plan.save(tmp_path / "plan.json")) == plan
     with pytest.raises(OmniCacheError, match="made for DiTTransformer2DModel"), omnicache.cache(Pipe(dit(layers=2)), plan):
         pass
@@ -214,8 +222,10 @@ def test_the_plan_is_bound_to_model_and_step_count_and_survives_a_file(tmp_path)
 def test_the_paths_of_different_inputs_are_compared():
     plan = calibrate(Pipe(dit()), [1, 2, 3], num_inference_steps=8)
     table = plan.measured["similarity"]
-    assert len(table) == 3 and all(table[i][i] == pytest.approx(1.0) for i in range(3))
-    assert len(plan.measured["points"]) == 3 and len(plan.measured["points"][0]) == 9
+    assert len(table) == 3
+    assert all(table[i][i] == pytest.approx(1.0) for i in range(3))
+    assert len(plan.measured["points"]) == 3
+    assert len(plan.measured["points"][0]) == 9
 
 
 @pytest.mark.parametrize("steps", [10, 16])

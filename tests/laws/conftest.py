@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.laws.table import ROWS, Case, Subject, all_cases, cover
 
 import omnicache
-from tests.laws.table import ROWS, Case, Subject, all_cases, cover
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

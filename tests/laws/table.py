@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from tests.tiny import KINDS, STEPS, Pipe, evaluations, picture, sample
 
 import omnicache
 from omnicache.plan import Plan
 from omnicache.triggers import Every
-from tests.tiny import KINDS, STEPS, Pipe, evaluations, picture, sample
 
 LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 """Those that are crossed with methods and models. 9, 12 and 13 are about predictors, kernels and methods of one's own."""

@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 import torch
-
-import omnicache
 from tests.laws.table import ANY, LAWS, ROWS, Row, all_cases, cover, pairs
 from tests.tiny import Pipe, sample
+
+import omnicache
 
 
 def test_every_registered_method_has_a_row() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
+from tests.laws.table import Case, Subject, coarse, strips
 from torch import nn
 
 import omnicache
-from tests.laws.table import Case, Subject, coarse, strips
 
 LAW = 4
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.laws.table import ROWS, Case, Subject, coarse, full, strips
+from tests.tiny import Pipe, sample
 
 import omnicache
 from omnicache.policy import Decision, Moment
 from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
 from omnicache.triggers import Accumulate, First, Verify
-from tests.laws.table import ROWS, Case, Subject, coarse, full, strips
-from tests.tiny import Pipe, sample
 
 LAW = 7
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-
-import omnicache
 from tests.laws.table import Case, Subject, strips
 from tests.tiny import deaf
+
+import omnicache
 
 LAW = 8
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.laws.table import ROWS
 
 from omnicache.policy import VALUES, History, Predictor
 from omnicache.predictors import Hold, Residual, Taylor
 from omnicache.runtime.step import Step
-from tests.laws.table import ROWS
 
 PREDICTORS: list[Predictor] = [
     Hold(),
@@ -59,7 +60,7 @@ def test_exact_where_it_says_so(predictor: Predictor, at: list[int], coefficient
     estimate, truth = guess(predictor, coefficients[: predictor.exact_degree + 1], steps)
     # Extrapolating amplifies the rounding of large powers; a wrong weight is off by far more.
     scale = max(1.0, *(abs(c) * 40.0**i for i, c in enumerate(coefficients[: predictor.exact_degree + 1])))
-    gap = max(s - r for r, s in zip(at, at[1:], strict=False)) ** predictor.exact_degree
+    gap = max(s - r for r, s in itertools.pairwise(at)) ** predictor.exact_degree
     assert torch.allclose(estimate, truth, rtol=1e-9, atol=1e-9 * scale * gap)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.laws.table import Case, Subject, strips
+from tests.tiny import Pipe, sample
 
 import omnicache
 from omnicache.plan import Plan
-from tests.laws.table import Case, Subject, strips
-from tests.tiny import Pipe, sample
 
 LAW = 10
 
@@ -105,7 +105,7 @@ def test_a_deeply_nested_file_is_refused(tmp_path: Path) -> None:
     nested = '{"is": "Not", "a": ' * 900 + '{"is": "First", "count": 1}' + "}" * 900
     deep = text.replace('{"is": "First", "count": 3}', nested)
     assert deep != text
-    with pytest.raises(omnicache.OmniCacheError, match="damaged|truncated"):
+    with pytest.raises(omnicache.OmniCacheError, match=r"damaged|truncated"):
         Plan.load(written(tmp_path, text=deep))
 
 

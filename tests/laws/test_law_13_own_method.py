@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import pytest
 import torch
+from tests.laws.table import strips
+from tests.tiny import KINDS, STEPS, Pipe, sample
 
 import omnicache
 from omnicache.granularity import MLP, Attention, Blocks, Denoiser
@@ -16,8 +18,6 @@ from omnicache.policy import VALUES, Decision, Entry, History, Moment, Policy, P
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import METHODS, Range
 from omnicache.runtime.step import Step
-from tests.laws.table import strips
-from tests.tiny import KINDS, STEPS, Pipe, sample
 
 
 class Growing(Trigger):

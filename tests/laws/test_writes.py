@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tiny import Pipe, deaf, sample
 from torch import nn
 
 import omnicache
@@ -14,7 +15,6 @@ from omnicache.granularity import MLP, Attention, Blocks, Stack
 from omnicache.policy import Policy, Predictor, Where
 from omnicache.predictors import Hold, Residual, Taylor
 from omnicache.triggers import Every
-from tests.tiny import Pipe, deaf, sample
 
 
 class Part(nn.Module):

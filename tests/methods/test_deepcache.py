@@ -51,7 +51,8 @@ CASES = [(name, branch) for name in MODELS for branch in range(5 if name.startsw
 @pytest.mark.parametrize(("interval", "full"), [(3, 17), (5, 10), (1, 50), (7, 8)])
 def test_full_steps_of_50(interval, full):
     marks = strip(deepcache(interval=interval).policies[0].when, 50)
-    assert full_steps(marks) == list(range(0, 50, interval)) and marks.count("#") == full
+    assert full_steps(marks) == list(range(0, 50, interval))
+    assert marks.count("#") == full
 
 
 @pytest.mark.parametrize(("build", "attention"), [(unet, True), (lambda: unet(attention=False), False), (text_unet, True)])
@@ -62,7 +63,14 @@ def test_branch_0_leaves_the_input_convolution_the_last_resnet_with_its_attentio
         pipe()
     assert run.computed == "#" + "." * 9
     ten = {name for name, count in calls.items() if count >= 10}
-    assert {n for n in ten if n.count(".") == 0} == {"time_proj", "time_embedding", "conv_in", "conv_norm_out", "conv_act", "conv_out"}
+    assert {n for n in ten if n.count(".") == 0} == {
+        "time_proj",
+        "time_embedding",
+        "conv_in",
+        "conv_norm_out",
+        "conv_act",
+        "conv_out",
+    }
     inside = {".".join(n.split(".")[:4]) for n in ten if n.startswith(("up", "down", "mid"))}
     last = {f"up_blocks.{up}.resnets.2"} | ({f"up_blocks.{up}.attentions.2"} if attention else set())
     assert {n for n in inside if n.count(".") == 3} == last
@@ -76,7 +84,7 @@ def test_branch_0_leaves_the_input_convolution_the_last_resnet_with_its_attentio
 def test_what_runs_on_a_reuse_step_is_the_path_above_the_branch(branch):
     """Skip tensor ``b`` is made by layer ``b`` of the down path and taken by layer ``b`` from the end of the up path."""
     model = text_unet()
-    down = ["conv_in"] + [f"down_blocks.{i}.{part}" for i in range(3) for part in ("resnets.0", "resnets.1", "downsamplers.0")][:8]
+    down = ["conv_in", *[f"down_blocks.{i}.{part}" for i in range(3) for part in ("resnets.0", "resnets.1", "downsamplers.0")][:8]]
     up = [f"up_blocks.{2 - i}.resnets.{2 - j}" for i in range(3) for j in range(3)]
     pipe = Pipe(model)
     with omnicache.cache(pipe, "deepcache", interval=10, branch=branch), counted(model) as calls:
@@ -88,7 +96,7 @@ def test_what_runs_on_a_reuse_step_is_the_path_above_the_branch(branch):
 
 @pytest.mark.parametrize(("name", "branch"), CASES)
 def test_the_true_value_in_place_of_the_kept_one_gives_the_full_output_exactly(name, branch):
-    pipe, truth, steps = Pipe(MODELS[name]()), Truth(), dict(num_inference_steps=5, stop=3)
+    pipe, truth, steps = Pipe(MODELS[name]()), Truth(), {"num_inference_steps": 5, "stop": 3}
     uncached = pipe(**steps)
     with omnicache.cache(pipe, Policy(Every(1), Deep(branch), truth)):
         assert torch.equal(pipe(**steps), uncached)
@@ -109,7 +117,9 @@ def test_another_value_changes_no_activation_of_the_down_path(name, branch):
     for change in (0.0, 0.5):
         values = {}
         hooks = [
-            m.register_forward_hook(lambda m, args, out, n=n: values.update({n: out.clone()}) if isinstance(out, torch.Tensor) else None)
+            m.register_forward_hook(
+                lambda m, args, out, n=n: values.update({n: out.clone()}) if isinstance(out, torch.Tensor) else None
+            )
             for n, m in model.named_modules()
             if n.startswith(("conv_in", "down_blocks", "up_blocks"))  # the last call of each: at the reuse step, if it ran
         ]
@@ -119,7 +129,8 @@ def test_another_value_changes_no_activation_of_the_down_path(name, branch):
         for hook in hooks:
             hook.remove()
     down = [n for n in seen[0] if n.startswith(("conv_in", "down_blocks"))]
-    assert down and all(torch.equal(seen[0][n], seen[1][n]) for n in down)
+    assert down
+    assert all(torch.equal(seen[0][n], seen[1][n]) for n in down)
     assert any(not torch.equal(seen[0][n], seen[1][n]) for n in seen[0] if n.startswith("up_blocks"))
 
 
@@ -185,4 +196,5 @@ def test_what_it_needs_is_said():
         pass
     with pytest.raises(OmniCacheError, match="no skip connection number 8"), omnicache.cache(text_unet(), "deepcache", branch=8):
         pass
-    assert discover(text_unet()).deep(7) and not discover(text_unet()).deep(8)
+    assert discover(text_unet()).deep(7)
+    assert not discover(text_unet()).deep(8)

@@ -25,7 +25,9 @@ def test_counting_up_is_the_modulus_of_the_index(total, interval):
 
 def test_the_two_counts_differ_where_the_interval_does_not_divide_the_last_index():
     down, up = (strip(fora(interval=3, count=c).policies[0].when, 20) for c in ("down", "up"))
-    assert down != up and down[-1] == "#" and up[-1] == "."
+    assert down != up
+    assert down[-1] == "#"
+    assert up[-1] == "."
     assert strip(fora(interval=3, count="down").policies[0].when, 19) == strip(fora(interval=3, count="up").policies[0].when, 19)
 
 

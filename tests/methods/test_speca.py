@@ -1,5 +1,6 @@
 """SpeCa (arXiv 2509.11628): the tests that its reference asks for."""
 
+import itertools
 import math
 
 import pytest
@@ -25,7 +26,8 @@ def test_errors_always_above_the_threshold_give_one_full_step_and_max_2_min_plus
     when = speca(shortest=shortest, longest=8, warmup=3).policies[0].when
     marks = strip(when, 60, error=10.0)
     drafts = cycles(marks[3:])
-    assert marks[:3] == "###" and set(drafts[:-1]) == {max(2, shortest + 1)}
+    assert marks[:3] == "###"
+    assert set(drafts[:-1]) == {max(2, shortest + 1)}
     # the first draft of a cycle is never checked: an error acts one step later
     assert all(part[0] == "." for part in marks.split("#") if part)
 
@@ -44,15 +46,18 @@ def test_an_error_of_the_last_permitted_draft_or_none_at_all():
 def test_the_threshold_falls_with_progress_down_to_its_floor():
     verify = Verify(threshold=0.3, decay=0.05, floor=0.02)
     limits = [verify.limit(p / 100) for p in range(100)]
-    assert limits[0] == 0.3 and all(a >= b for a, b in zip(limits, limits[1:], strict=False))
-    assert limits[50] == pytest.approx(0.3 * 0.05**0.5) and limits[99] == pytest.approx(0.02)
+    assert limits[0] == 0.3
+    assert all(a >= b for a, b in itertools.pairwise(limits))
+    assert limits[50] == pytest.approx(0.3 * 0.05**0.5)
+    assert limits[99] == pytest.approx(0.02)
     assert Verify(threshold=0.1, decay=0.01, floor=0.01).limit(0.9) == 0.01
 
 
 def test_the_same_error_passes_early_and_fails_late():
     marks = strip(speca(threshold=0.3, decay=0.05, floor=0.0, shortest=1, longest=4, warmup=1).policies[0].when, 60, error=0.06)
     drafts = cycles(marks)
-    assert drafts[0] == 4 and drafts[-2] == 2
+    assert drafts[0] == 4
+    assert drafts[-2] == 2
     assert drafts[:-1] == sorted(drafts[:-1], reverse=True)
 
 
@@ -126,7 +131,8 @@ def test_the_acceptance_counter_reproduces_the_speed_up_of_the_priced_model(laye
     blocks = sum(calls[f"transformer_blocks.{i}.attn1"] for i in range(layers))
     accepted = sum(mark != "#" for mark in run.computed) / total
     checked, cost = run.computed.count("?") / total, 1 / layers
-    assert 0 < accepted < 1 and 0 < checked < accepted
+    assert 0 < accepted < 1
+    assert 0 < checked < accepted
     assert total * layers / blocks == pytest.approx(1 / ((1 - accepted) + cost * checked))
     assert 1 / ((1 - accepted) + cost) <= total * layers / blocks <= 1 / (1 - accepted)
 

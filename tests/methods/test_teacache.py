@@ -1,5 +1,6 @@
 """TeaCache (arXiv 2411.19108): the tests that its reference asks for."""
 
+import itertools
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from omnicache.policy import Moment, Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.runtime.signals import LatentChange, ModulatedInputChange
 from omnicache.runtime.step import Step
-from omnicache.triggers import Accumulate, First
+from omnicache.triggers import Accumulate, First, Last
 
 from .tiny import Doubling, Pipe, counted, dit, full_steps, latte, number, sd3, strip
 
@@ -38,18 +39,22 @@ def moment(change: float | list[float] | None, index: int = 1) -> Moment:
 def test_values_of_the_released_polynomials(model):
     coefficients, values = POLYNOMIALS[model]
     for x, p in values.items():
-        _, gathered = Accumulate(SIGNAL, 1.0, coefficients).decide(None, moment(x))
+        _, gathered = Accumulate(SIGNAL, 1.0, coefficients, floor=None).decide(None, moment(x))
         assert float(gathered) == pytest.approx(p, abs=6e-6)
+        _, gathered = Accumulate(SIGNAL, 1.0, coefficients).decide(None, moment(x))
+        assert float(gathered) == pytest.approx(max(p, 0.0), abs=6e-6)
 
 
-def test_what_is_gathered_adds_up_is_not_clamped_and_starts_anew_after_a_computation():
-    trigger = Accumulate(SIGNAL, 0.25, (1.0, -0.1))  # p(x) = x - 0.1 can be negative, as released ones can
+def test_as_released_what_is_gathered_is_not_clamped_and_starts_anew_after_a_computation():
+    trigger = Accumulate(SIGNAL, 0.25, (1.0, -0.1), floor=None)  # p(x) = x - 0.1 can be negative, as released ones can
     decision, state = trigger.decide(None, moment(0.3))
-    assert decision.value == "." and float(state) == pytest.approx(0.2)
+    assert decision.value == "."
+    assert float(state) == pytest.approx(0.2)
     decision, state = trigger.decide(state, moment(0.05))
     assert float(state) == pytest.approx(0.15)
     decision, state = trigger.decide(state, moment(0.21))
-    assert decision.value == "#" and float(state) == pytest.approx(0.26)
+    assert decision.value == "#"
+    assert float(state) == pytest.approx(0.26)
     assert trigger.settle(state, moment(0.21), decision) is None
 
 
@@ -57,7 +62,8 @@ def test_the_sample_that_has_gathered_most_decides_for_all():
     trigger = Accumulate(SIGNAL, 0.25)
     _, state = trigger.decide(None, moment([0.2, 0.0]))
     decision, state = trigger.decide(state, moment([0.0, 0.2]))
-    assert decision.value == "." and state.tolist() == pytest.approx([0.2, 0.2])
+    assert decision.value == "."
+    assert state.tolist() == pytest.approx([0.2, 0.2])
     decision, state = trigger.decide(state, moment([0.0, 0.06]))
     assert decision.value == "#"  # the mean over the batch would stand at 0.23
 
@@ -76,7 +82,9 @@ def test_threshold_minus_infinity_computes_all_and_zero_does_for_a_polynomial_th
     changes = [None, *([0.01] * 19)]
     assert decided(-math.inf, changes) == "#" * 20
     assert decided(0.0, changes) == "#" * 20
-    assert "." in decided(0.0, changes, coefficients=(1.0, -0.5))
+    assert decided(0.0, changes, coefficients=(1.0, -0.5)) == "#" * 20  # what is estimated below nothing counts as nothing
+    released = First(1) | Last(1) | Accumulate(SIGNAL, 0.0, (1.0, -0.5), floor=None)
+    assert strip(released, 20, signals={SIGNAL: changes}) == "#" + "." * 18 + "#"
 
 
 def test_threshold_infinity_computes_exactly_two_steps():
@@ -85,7 +93,7 @@ def test_threshold_infinity_computes_exactly_two_steps():
 
 def test_a_signal_that_grows_by_a_tenth_each_step_computes_every_third_and_the_last():
     u = [1.1**n for n in range(20)]
-    changes = [None, *((b - a) / a for a, b in zip(u, u[1:], strict=False))]
+    changes = [None, *((b - a) / a for a, b in itertools.pairwise(u))]
     assert all(c == pytest.approx(0.1) for c in changes[1:])
     assert full_steps(decided(0.25, changes)) == [0, 3, 6, 9, 12, 15, 18, 19]
 
@@ -148,9 +156,11 @@ def test_a_reuse_step_runs_no_block_and_every_head():
     with omnicache.cache(pipe, "teacache", threshold=math.inf) as run, counted(model) as calls:
         pipe(num_inference_steps=8)
     assert run.computed == "#......#"
-    assert calls["transformer_blocks.2"] == 2 and calls["norm_out"] == 8
+    assert calls["transformer_blocks.2"] == 2
+    assert calls["norm_out"] == 8
     # one norm of the first block a step is the probe's own
-    assert calls["transformer_blocks.0.norm1"] == 8 + 2 and calls["transformer_blocks.1.norm1"] == 2
+    assert calls["transformer_blocks.0.norm1"] == 8 + 2
+    assert calls["transformer_blocks.1.norm1"] == 2
 
 
 def test_one_decision_for_both_guidance_passes_and_a_residual_for_each():
@@ -161,11 +171,13 @@ def test_one_decision_for_both_guidance_passes_and_a_residual_for_each():
         two = pipe(guidance="calls")
         assert len(run.trace.branches()) == 2
         strips |= {run.trace.strip(b) for b in run.trace.branches()}
-    assert len(strips) == 1 and "." in strips.pop()
+    assert len(strips) == 1
+    assert "." in strips.pop()
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-3)
 
 
 def test_teacache_is_the_sentence_it_says():
     clause = teacache(threshold=0.2, warmup=2, tail=3).policies[0]
     assert (clause.where, clause.how, clause.which, clause.fix) == (Stack(), Residual(Hold()), None, None)
-    assert LatentChange() not in clause.when.signals and SIGNAL in clause.when.signals
+    assert LatentChange() not in clause.when.signals
+    assert SIGNAL in clause.when.signals

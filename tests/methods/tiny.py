@@ -33,46 +33,78 @@ def _ready(model: nn.Module) -> Any:
 def dit(layers: int = 3, seed: int = 0, **more: Any) -> DiTTransformer2DModel:
     """16 tokens (a 4 x 4 grid) of width 16."""
     torch.manual_seed(seed)
-    size = dict(num_attention_heads=2, attention_head_dim=8, in_channels=4, sample_size=8, patch_size=2, num_embeds_ada_norm=10)
+    size = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "sample_size": 8,
+        "patch_size": 2,
+        "num_embeds_ada_norm": 10,
+    }
     return _ready(DiTTransformer2DModel(num_layers=layers, norm_num_groups=4, **{**size, **more}))
 
 
 def sd3(layers: int = 3, seed: int = 0) -> SD3Transformer2DModel:
     """Two streams, 16 picture and 5 text tokens; the last block returns no text stream."""
     torch.manual_seed(seed)
-    heads = dict(attention_head_dim=8, num_attention_heads=2, joint_attention_dim=8, caption_projection_dim=16)
-    shape = dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, pos_embed_max_size=8, pooled_projection_dim=8)
+    heads = {"attention_head_dim": 8, "num_attention_heads": 2, "joint_attention_dim": 8, "caption_projection_dim": 16}
+    shape = {
+        "sample_size": 8,
+        "patch_size": 2,
+        "in_channels": 4,
+        "out_channels": 4,
+        "pos_embed_max_size": 8,
+        "pooled_projection_dim": 8,
+    }
     return _ready(SD3Transformer2DModel(num_layers=layers, **heads, **shape))
 
 
 def latte(layers: int = 2, seed: int = 0) -> LatteTransformer3DModel:
     """Spatial and temporal blocks in turn, with reshapes between them."""
     torch.manual_seed(seed)
-    shape = dict(num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4, sample_size=8, patch_size=2)
-    text = dict(cross_attention_dim=16, caption_channels=8, video_length=3, norm_type="ada_norm_single")
-    more = dict(num_embeds_ada_norm=1000, norm_elementwise_affine=False, activation_fn="gelu-approximate", attention_bias=True)
+    shape = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "sample_size": 8,
+        "patch_size": 2,
+    }
+    text = {"cross_attention_dim": 16, "caption_channels": 8, "video_length": 3, "norm_type": "ada_norm_single"}
+    more = {
+        "num_embeds_ada_norm": 1000,
+        "norm_elementwise_affine": False,
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+    }
     return _ready(LatteTransformer3DModel(num_layers=layers, **shape, **text, **more))
 
 
 def unet(attention: bool = True, seed: int = 0) -> UNet2DModel:
     """Two levels with two layers each: skip tensors 0 (``conv_in``) to 5."""
     torch.manual_seed(seed)
-    kinds = dict(
-        down_block_types=("AttnDownBlock2D" if attention else "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D" if attention else "UpBlock2D"),
-    )
-    size = dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), norm_num_groups=4)
+    kinds = {
+        "down_block_types": ("AttnDownBlock2D" if attention else "DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "AttnUpBlock2D" if attention else "UpBlock2D"),
+    }
+    size = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16), "norm_num_groups": 4}
     return _ready(UNet2DModel(layers_per_block=2, attention_head_dim=4, **size, **kinds))
 
 
 def text_unet(levels: int = 3, seed: int = 0) -> UNet2DConditionModel:
     """As Stable Diffusion's: cross-attention everywhere but at the bottom. Skip tensors 0 to ``3 * levels - 1``."""
     torch.manual_seed(seed)
-    kinds = dict(
-        down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
-    )
-    size = dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16, 16, 16)[:levels], norm_num_groups=4)
+    kinds = {
+        "down_block_types": ("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+    }
+    size = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16, 16, 16)[:levels],
+        "norm_num_groups": 4,
+    }
     return _ready(UNet2DConditionModel(layers_per_block=2, attention_head_dim=4, cross_attention_dim=8, **size, **kinds))
 
 
@@ -120,7 +152,9 @@ class CurveBlock(nn.Module):
 class Curves(nn.Module):
     """A denoiser whose module outputs follow a curve in the timestep and whose read-out is linear."""
 
-    def __init__(self, curve: Curve, gate: Curve = lambda t: 1.0, layers: int = 2, shape: tuple[int, ...] = (4, 8, 8), seed: int = 0):
+    def __init__(
+        self, curve: Curve, gate: Curve = lambda t: 1.0, layers: int = 2, shape: tuple[int, ...] = (4, 8, 8), seed: int = 0
+    ):
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
         parts = [torch.randn(1, *shape, generator=draw, dtype=torch.float64) for _ in range(2 * layers)]

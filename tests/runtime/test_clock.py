@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import pickle
 
 import pytest
@@ -61,7 +62,8 @@ def test_one_step_an_evaluation_from_noise_to_data(name, guidance):
 def test_repeated_timesteps_are_two_steps():
     _, records, _ = watched(Pipe(dit(), SCHEDULERS["pndm"]()))
     times = [r.step.time for r in records]
-    assert times[1] == times[2] and [r.step.index for r in records[:4]] == [0, 1, 2, 3]
+    assert times[1] == times[2]
+    assert [r.step.index for r in records[:4]] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpm++", "flow", "heun", "dpm2"])
@@ -69,7 +71,8 @@ def test_sigmas_fall_to_the_data(name):
     pipe = Pipe(dit(), SCHEDULERS[name]())
     _, records, _ = watched(pipe)
     sigmas = [r.step.sigma for r in records]
-    assert all(a >= b for a, b in zip(sigmas, sigmas[1:], strict=False)) and sigmas[0] > sigmas[-1]
+    assert all(a >= b for a, b in itertools.pairwise(sigmas))
+    assert sigmas[0] > sigmas[-1]
     if name == "ddim":
         alphas = pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps]
         assert sigmas == pytest.approx((1 / alphas - 1).sqrt().tolist(), rel=1e-3)
@@ -88,7 +91,8 @@ def test_image_to_image_starts_in_the_middle(name, start):
     assert torch.equal(out, plain)
     left = EVALUATIONS.get(name, 10) - start
     assert [r.step.index for r in records] == list(range(left))
-    assert {r.step.total for r in records} == {left} and records[-1].step.is_last
+    assert {r.step.total for r in records} == {left}
+    assert records[-1].step.is_last
     assert records[0].step.time == pytest.approx(float(pipe.scheduler.timesteps[start]))
     assert session.bytes() == 0  # the last step came, and freed all
 
@@ -97,7 +101,8 @@ def test_a_run_that_is_cut_short_never_has_a_last_step_and_the_next_begins_anew(
     pipe = Pipe(dit())
     with omnicache.cache(pipe, "fora", interval=3) as run:
         pipe(stop=7)
-        assert run.computed == "#..#..#" and not any(r.step.is_last for r in run.trace.records)
+        assert run.computed == "#..#..#"
+        assert not any(r.step.is_last for r in run.trace.records)
         assert run.sessions[0].bytes() > 0  # more might have come
         first = pipe()
         assert run.computed == "#..#..#..#"
@@ -109,7 +114,8 @@ def test_frames_or_tokens_with_times_of_their_own():
     pipe = Pipe(dit(), FlowMatchEulerDiscreteScheduler())
     pipe.evaluate = lambda x, t, more: pipe.model(x, timestep=(t / 1000).expand(len(x)), **more).sample
     _, records, _ = watched(pipe, start=4)  # some pipelines hand the model t / 1000
-    assert [r.step.index for r in records] == list(range(6)) and {r.step.total for r in records} == {6}
+    assert [r.step.index for r in records] == list(range(6))
+    assert {r.step.total for r in records} == {6}
 
 
 # --- without a scheduler
@@ -121,7 +127,8 @@ def test_without_a_scheduler_the_timesteps_are_the_clock_and_a_rise_begins_a_run
     with omnicache.cache(model, "fora", interval=3) as run:
         for t in (9.0, 8.0, 7.0, 6.0, 5.0):
             model(x, t)
-        assert run.computed == "#..#." and {r.step.total for r in run.trace.records} == {None}
+        assert run.computed == "#..#."
+        assert {r.step.total for r in run.trace.records} == {None}
         for t in (9.0, 8.0):
             model(x, t)
         assert run.computed == "#."
@@ -134,7 +141,8 @@ def test_without_a_scheduler_two_calls_at_one_time_are_two_branches():
         for t in (9.0, 8.0, 7.0):
             model(x, t)
             model(x + 1, t)
-        assert run.trace.branches() == [0, 1] and run.trace.strip(1) == "#.."
+        assert run.trace.branches() == [0, 1]
+        assert run.trace.strip(1) == "#.."
 
 
 def test_without_a_scheduler_a_new_shape_begins_a_run():
@@ -157,12 +165,15 @@ def test_copies_of_a_tapped_scheduler_are_plain_and_apart(name, copied):
     with omnicache.cache(pipe, "fora") as run:
         assert isinstance(pipe.scheduler.step, Tap)
         twin = copied(pipe.scheduler)
-        assert not isinstance(twin.step, Tap) and not isinstance(twin.set_timesteps, Tap)
-        assert twin.step.__self__ is twin and twin.step.__func__ is type(twin).step
+        assert not isinstance(twin.step, Tap)
+        assert not isinstance(twin.set_timesteps, Tap)
+        assert twin.step.__self__ is twin
+        assert twin.step.__func__ is type(twin).step
         twin.set_timesteps(4)
         x = torch.zeros(1, 4, 8, 8)
         twin.step(x, twin.timesteps[0], x)
-        assert getattr(pipe.scheduler, "_step_index", None) != 1 and pipe.scheduler.num_inference_steps == 10
+        assert getattr(pipe.scheduler, "_step_index", None) != 1
+        assert pipe.scheduler.num_inference_steps == 10
         pipe()
         assert len(run.trace.records) == len(pipe.scheduler.timesteps)
     assert torch.equal(pipe(), plain)
@@ -188,7 +199,8 @@ def test_the_signatures_that_pipelines_inspect_stay(name):
     with omnicache.cache(pipe, "fora"):
         for method, signature in before.items():
             assert inspect.signature(getattr(pipe.scheduler, method)) == signature
-            assert getattr(pipe.scheduler, method).__name__ == method and getattr(pipe.scheduler, method).__doc__
+            assert getattr(pipe.scheduler, method).__name__ == method
+            assert getattr(pipe.scheduler, method).__doc__
     assert not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
 
 
@@ -205,7 +217,8 @@ def test_a_scheduler_replaced_after_enable():
     assert torch.equal(pipe(), expected["old"])
     pipe.scheduler = heun
     assert torch.equal(pipe(), expected["heun"])
-    assert len(run.trace.records) == 19 and {r.step.total for r in run.trace.records} == {19}
+    assert len(run.trace.records) == 19
+    assert {r.step.total for r in run.trace.records} == {19}
     assert torch.equal(pipe(), expected["heun"])
     assert not {"step", "set_timesteps"} & set(vars(old)), "the old one is left as it was"
     omnicache.disable(pipe)
@@ -240,7 +253,8 @@ def test_two_denoisers_on_one_scheduler_share_its_clock():
     assert run_a.sessions[0]._clock is run_b.sessions[0]._clock
     a()
     b()
-    assert run_a.computed == "#..#..#..#" and run_b.computed == "##.#.#.#.#"
+    assert run_a.computed == "#..#..#..#"
+    assert run_b.computed == "##.#.#.#.#"
     omnicache.disable(a)
     assert isinstance(scheduler.step, Tap)
     b()
@@ -258,7 +272,8 @@ def test_timesteps_set_before_enabling_are_seen_also_the_second_time():
             x = torch.zeros(1, 4, 8, 8)
             for t in scheduler.timesteps:
                 x = scheduler.step(pipe.evaluate(x, t, pipe.conditions(torch.tensor([1]))), t, x).prev_sample
-            assert [r.step.total for r in run.trace.records] == [8] * 8 and run.computed == "#..#..#."
+            assert [r.step.total for r in run.trace.records] == [8] * 8
+            assert run.computed == "#..#..#."
 
 
 def test_a_clock_that_nobody_listens_to_is_forgotten():
@@ -273,7 +288,8 @@ def test_fewer_steps_asks_the_scheduler_for_fewer():
     pipe = Pipe(dit())
     with omnicache.cache(pipe, "fewer-steps", ratio=0.5) as run:
         halved = pipe(num_inference_steps=20)
-    assert len(run.trace.records) == 10 and torch.equal(halved, pipe(num_inference_steps=10))
+    assert len(run.trace.records) == 10
+    assert torch.equal(halved, pipe(num_inference_steps=10))
     assert len(pipe.scheduler.timesteps) == 10
     pipe(num_inference_steps=20)
     assert len(pipe.scheduler.timesteps) == 20

@@ -39,9 +39,11 @@ def test_it_wraps_the_call_and_goes_away():
     module, x = nn.Linear(2, 2), torch.ones(1, 2)
     plain = module(x)
     hook = Hook(module, adding(1.0))
-    assert torch.equal(module(x), plain + 1) and hook.in_place
+    assert torch.equal(module(x), plain + 1)
+    assert hook.in_place
     hook.remove()
-    assert torch.equal(module(x), plain) and SLOT not in vars(module)
+    assert torch.equal(module(x), plain)
+    assert SLOT not in vars(module)
     hook.remove()  # twice is no harm
 
 
@@ -52,7 +54,8 @@ def test_hooks_nest_and_come_off_in_either_order():
         inner = Hook(module, adding(1.0))
         outer = Hook(module, lambda call, args, kwargs: call(*args, **kwargs) * 10)
         torch.testing.assert_close(module(x), (plain + 1) * 10)
-        assert inner.in_place and outer.in_place
+        assert inner.in_place
+        assert outer.in_place
         if inner_first:
             inner.remove()
             torch.testing.assert_close(module(x), plain * 10)
@@ -133,7 +136,9 @@ def test_nothing_of_forward_state_dict_or_class_changes():
         assert look() == before
         for kind, attributes in classes.items():
             assert dict(vars(kind)) == attributes
-    assert look() == before and ours(model) == [] and "cache_context" not in vars(model)
+    assert look() == before
+    assert ours(model) == []
+    assert "cache_context" not in vars(model)
 
 
 def test_other_instances_of_the_class_are_not_touched():
@@ -154,14 +159,14 @@ def test_the_handler_is_removed_after_an_exception_in_the_middle():
         if len(steps) == 5:
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), omnicache.cache(pipe, "fora") as run:
-        hook = pipe.model.register_forward_pre_hook(fail)
-        try:
+    hook = pipe.model.register_forward_pre_hook(fail)
+    with omnicache.cache(pipe, "fora") as run:
+        with pytest.raises(ZeroDivisionError):
             pipe()
-        finally:
-            assert run.sessions[0].bytes() == 0  # the run is over, and what it kept is gone
-            hook.remove()
-    assert torch.equal(pipe(), plain) and ours(pipe.model) == []
+        assert run.sessions[0].bytes() == 0  # the run is over, and what it kept is gone
+    hook.remove()
+    assert torch.equal(pipe(), plain)
+    assert ours(pipe.model) == []
 
 
 def test_enabling_that_fails_halfway_leaves_nothing(monkeypatch):
@@ -178,7 +183,8 @@ def test_enabling_that_fails_halfway_leaves_nothing(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         omnicache.enable(pipe, "fora")
     monkeypatch.undo()
-    assert ours(pipe.model) == [] and not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
+    assert ours(pipe.model) == []
+    assert not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
     with omnicache.cache(pipe, "fora") as run:
         pipe()
     assert run.computed == "#..#..#..#"
@@ -208,15 +214,14 @@ def compile_blocks(model):
         block.compile(backend="eager")
 
 
-@pytest.mark.parametrize("granularity", ["stack"])
-def test_blocks_compiled_before_enabling(granularity):
+def test_blocks_compiled_before_enabling():
     pipe = Pipe(dit(layers=2))
     plain = pipe()
-    with omnicache.cache(pipe, "fora", granularity=granularity):
+    with omnicache.cache(pipe, "fora", granularity="stack"):
         cached = pipe()
     compile_blocks(pipe.model)
     graphs = [vars(b)[SLOT] for b in pipe.model.transformer_blocks]
-    with omnicache.cache(pipe, "fora", granularity=granularity) as run:
+    with omnicache.cache(pipe, "fora", granularity="stack") as run:
         torch.testing.assert_close(pipe(), cached)
         assert run.computed == "#..#..#..#"
     assert [vars(b)[SLOT] for b in pipe.model.transformer_blocks] == graphs
@@ -248,10 +253,36 @@ def test_a_reused_compiled_block_does_not_run():
     with omnicache.cache(pipe, "fora", granularity="stack") as run:
         pipe()
         per_block = len(calls) / (2 * run.computed.count("#"))
-        assert per_block == int(per_block) and per_block > 0
+        assert per_block == int(per_block)
+        assert per_block > 0
     del calls[:]
     pipe()
     assert len(calls) == 2 * 10 * per_block
+
+
+@pytest.mark.parametrize("method", ["fora", "toca", "speca"])
+def test_methods_that_look_inside_blocks_refuse_compiled_ones(method):
+    """Inside a compiled block nothing of ours would run: every step would be computed without a word."""
+    pipe = Pipe(dit(layers=2))
+    pipe.model.transformer_blocks[1].compile(backend="eager")
+    with pytest.raises(OmniCacheError, match=rf"{method} caches inside transformer_blocks\.1, which is compiled"):
+        omnicache.enable(pipe, method)
+    assert ours(pipe.model) == ["transformer_blocks.1"]
+    assert not {"step", "set_timesteps"} & set(vars(pipe.scheduler))
+    pipe.model.transformer_blocks[1] = torch.compile(dit(layers=1).transformer_blocks[0], backend="eager")
+    with pytest.raises(OmniCacheError, match="which is compiled"):
+        omnicache.enable(pipe, method)
+
+
+def test_blocks_compiled_under_a_method_that_looks_inside_are_said():
+    pipe = Pipe(dit(layers=2))
+    plain = pipe()
+    with omnicache.cache(pipe, "fora") as run:
+        pipe.model.transformer_blocks[0].compile(backend="eager")
+        with pytest.warns(UserWarning, match=r"fora caches inside transformer_blocks\.0, which is compiled"):
+            pipe()
+        assert "which is compiled" in str(run)
+    torch.testing.assert_close(pipe(), plain)
 
 
 def test_a_model_compiled_as_a_whole_is_refused():

@@ -84,11 +84,12 @@ def each_run(
     pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], progress: bool, label: str
 ) -> Iterator[tuple[int, Callable[[], Any]]]:
     """``(number, run)`` for every input, with a progress bar; ``run()`` calls the pipeline."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
-        TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress, transient=True
-    )
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True)
     with bar, torch.no_grad():
         for i in bar.track(range(len(inputs))):
             yield i, lambda i=i: pipe(**{**call, **as_call(pipe, inputs[i], seed=i)})

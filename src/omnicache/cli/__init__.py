@@ -10,7 +10,7 @@ from omnicache.cli import calibrate, demo, doctor, methods, run
 from omnicache.errors import OmniCacheError
 
 app = typer.Typer(
-    help="Diffusion models two to five times faster, by reusing what was already computed.",
+    help="Diffusion models faster, by reusing and forecasting what was already computed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -37,7 +37,11 @@ def calibrate(
     if as_json:
         print_json({"model": pipe, "method": method, "plan": str(out), "picture": str(picture) if picture else None})
         return
-    err.print(plan.describe(), markup=False)
+    if "schedule" in plan.measured:
+        err.print(
+            f"{plan.measured['schedule']}  {plan.measured['reuses']} of {len(plan.measured['schedule'])} steps reused",
+            soft_wrap=True,
+        )
     err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
 
 

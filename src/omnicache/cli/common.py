@@ -63,13 +63,4 @@ def read_options(given: list[str]) -> dict[str, Any]:
 
 def read_input(pipe: Any, text: str) -> Any:
     """What the user typed for the pipeline's first argument: a class by number or name where it knows classes, else a prompt."""
-    labels = getattr(pipe, "labels", None)
-    if not labels:
-        return text
-    if text.isdigit():
-        return int(text)
-    if text in labels:
-        return labels[text]
-    from omnicache.errors import nearest
-
-    raise OmniCacheError(f"The model has no class {text!r}.{nearest(text, labels)}")
+    return int(text) if getattr(pipe, "labels", None) and text.isdigit() else text

@@ -19,15 +19,19 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
         print_json({"methods": found})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("method", "compute when", "at", "else", "fix", "options"):
-        table.add_column(column, overflow="fold")
+    for column in ("method", "compute when", "at", "else", "fix"):
+        table.add_column(column, overflow="fold", no_wrap=column == "method")
     for m in found:
-        axes, options = m["axes"], ", ".join(f"{o['name']}={_short(o['default'])}" for o in m["options"])
+        axes = m["axes"]
         name = m["name"] + (" *" if m["needs_calibration"] else "")
-        table.add_row(name, axes.get("when", ""), axes.get("where", ""), axes.get("how", ""), axes.get("fix", ""), options)
+        table.add_row(name, axes.get("when", ""), axes.get("where", ""), axes.get("how", ""), axes.get("fix", ""))
     console = Console(highlight=False)
     console.print(table)
-    console.print("* needs omnicache.calibrate first. Papers and ranges: omnicache methods --json")
+    console.print("* needs omnicache.calibrate first\n")
+    for m in found:
+        if m["options"]:
+            console.print(f"[bold]{m['name']}[/bold]: " + ", ".join(f"{o['name']}={_short(o['default'])}" for o in m["options"]))
+    console.print("\nPapers and the range of every option: omnicache methods --json")
 
 
 def describe(entry: Method) -> dict[str, Any]:

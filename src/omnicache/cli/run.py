@@ -42,6 +42,6 @@ def run(
             rows.append({"input": inputs[i] if inputs else "0", "path": str(path), "seconds": round(seconds, 3)})
             rows[-1] |= {"computed": trace.computed, "cache_bytes": trace.peak_bytes, "notes": trace.notes}
             if not as_json:
-                err.print(f"{path}  {seconds:.2f} s\n{trace}")
+                err.print(f"{path}  {seconds:.2f} s\n{trace}", soft_wrap=True, markup=False)
     if as_json:
         print_json({"model": pipe, "method": method, "steps": steps, "images": rows})

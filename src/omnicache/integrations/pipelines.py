@@ -10,7 +10,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from omnicache.errors import OmniCacheError
+from omnicache.errors import OmniCacheError, nearest
 
 DENOISERS = ("transformer", "transformer_2", "unet", "prior", "decoder", "dit", "denoiser")
 
@@ -49,6 +49,15 @@ def as_call(pipe: Any, given: Any, seed: int) -> dict[str, Any]:
     every run of an input draws the same noise.
     """
     parameters = inspect.signature(pipe.__call__).parameters
+    labels = getattr(pipe, "labels", None)
+    if labels and isinstance(given, str):  # a pipeline that is asked for classes by number, and knows their names
+        if given not in labels:
+            raise OmniCacheError(f"The model has no class {given!r}.{nearest(given, labels)}")
+        given = labels[given]
+    if labels and isinstance(given, int) and given not in labels.values():
+        raise OmniCacheError(
+            f"The model has no class {given}; its classes go from {min(labels.values())} to {max(labels.values())}."
+        )
     call: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {next(iter(parameters)): [given]}
     given_generator = call.get("generator")
     if isinstance(given_generator, torch.Generator):
@@ -77,8 +86,6 @@ def split_call(pipe: Any, given: Mapping[str, Any], own: set[str]) -> tuple[dict
     Raises:
         OmniCacheError: one is neither.
     """
-    from omnicache.errors import nearest
-
     parameters = inspect.signature(pipe.__call__).parameters
     ours = {k: v for k, v in given.items() if k in own}
     theirs = {k: v for k, v in given.items() if k not in own and k in parameters}

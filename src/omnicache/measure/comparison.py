@@ -30,16 +30,16 @@ class Contender:
 class Comparison:
     """Measures plans on one pipeline, batch by batch, so that speed, work and quality belong to the same runs.
 
-    The first ``repeats`` batches are timed, each in a pair with the uncached pipeline, in alternating order; the work of the
-    others is counted operation by operation (which would spoil a timing). A method that decides by what it sees may decide
-    otherwise in larger batches.
+    The first ``repeats`` batches are timed, each in a pair with the uncached pipeline, in alternating order. Work is counted
+    operation by operation in runs of its own, since counting would spoil a timing: for methods that decide by what they see on
+    all batches, for others on those that are not timed. Such methods may decide otherwise in larger batches.
 
     Args:
         pipe: a diffusers pipeline with one denoiser.
         call: ``call(start, stop)`` draws these of a fixed list of inputs, with fixed seeds: pictures ``(n, 3, h, w)`` in [0, 1].
         images: how many to draw.
         batch: how many at once.
-        repeats: timed pairs; at least one batch is left for counting.
+        repeats: timed pairs.
         judge: ``judge(pictures)`` gives the share that show what was asked for; None where nobody can tell.
     """
 
@@ -83,13 +83,8 @@ class Comparison:
         walls, inside, ratios, fractions, drawn, traces = [], [], [], [], [], []
         for i in range(max(self.repeats, len(self.batches))):
             batch = self.batches[i % len(self.batches)]
-            count_only = i >= self.repeats or (i == len(self.batches) - 1 and not fractions)
-            if count_only:
-                with omnicache.cache(self.pipe, plan) as run:
-                    done, pictures = self._counted(batch)
-                    traces.append(run.trace)
-                fractions.append(done / self._base(batch))
-            else:
+            timed, pictures = i < self.repeats, torch.empty(0)
+            if timed:
                 plain = self._timed(batch)[1] if i % 2 == 0 else None
                 with omnicache.cache(self.pipe, plan) as run:
                     wall, seconds, pictures = self._timed(batch)
@@ -98,6 +93,11 @@ class Comparison:
                 walls.append(wall)
                 inside.append(seconds)
                 ratios.append(plain / seconds)
+            if not timed or not fractions or (_decides(plan) and i < len(self.batches)):
+                with omnicache.cache(self.pipe, plan) as run:
+                    done, pictures = self._counted(batch)
+                    traces.append(run.trace)
+                fractions.append(done / self._base(batch))
             if i < len(self.batches):
                 drawn.append(pictures)
         made, base = torch.cat(drawn), self.pictures["uncached"]
@@ -142,6 +142,11 @@ class Comparison:
         if size not in self._base_flops:
             self._base_flops[size] = self._counted(size)[0]
         return self._base_flops[size]
+
+
+def _decides(plan: Plan) -> bool:
+    """Whether a plan's steps depend on what it sees."""
+    return any(t.signals or t.check is not None for t in plan.triggers)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

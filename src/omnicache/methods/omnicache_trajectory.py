@@ -16,7 +16,7 @@ from omnicache.triggers import Table
 @method(
     "omnicache-trajectory",
     paper="OmniCache: A Trajectory-Oriented Global Perspective on Training-Free Cache Reuse (ICCV 2025, arXiv 2508.16212)",
-    axes={"when": "where the sampling path is straight", "where": "stack", "how": "hold the increment", "fix": "carried noise"},
+    axes={"when": "by a calibrated schedule", "where": "stack", "how": "hold the increment", "fix": "carried noise"},
     architectures="transformers",
     off={"schedule": "#" * 50},
     calibrate=calibrate_trajectory,
@@ -50,7 +50,8 @@ def omnicache_trajectory(
     if not schedule or set(schedule) - {"#", "."}:
         raise OmniCacheError(
             "omnicache-trajectory needs a calibrated schedule: "
-            'plan = omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5), then omnicache.cache(pipe, plan).'
+            'plan = omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5), then omnicache.cache(pipe, plan). '
+            "On the command line: omnicache calibrate PIPE --out my.plan.json, then --method my.plan.json."
         )
     fix = NoiseCorrection(tuple(gamma), cutoff, switch, channels, mask, frames) if correct and any(g for g in gamma) else None
     where, how = (Stack(), Residual(Hold())) if granularity == "stack" else (Attention() | MLP(), Hold())

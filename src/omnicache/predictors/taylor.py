@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import Entry, History, Tensors, value
 from omnicache.predictors.linear import Linear
 from omnicache.runtime.step import Step
@@ -20,6 +21,12 @@ class Taylor(Linear):
     basis: str = "taylor"
     axis: str = "step"
     since: int = 0
+
+    def __post_init__(self) -> None:
+        if self.order < 0 or self.basis not in ("taylor", "newton"):
+            raise OmniCacheError(
+                f"Taylor needs an order from 0 on and the basis 'taylor' or 'newton', not order={self.order}, basis={self.basis!r}."
+            )
 
     @property
     def keep(self) -> int:  # type: ignore[override]

@@ -164,7 +164,6 @@ class _Segment:
     last: int
     layout: Layout
     cell: Cell
-    entry: Tensors = ()
 
 
 class ChainState:
@@ -222,8 +221,6 @@ class Chain:
         return out
 
     def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
-        if self.index == segment.first:
-            segment.entry = segment.layout.read(bound)
         if self.index != segment.last:
             layout = state.layouts.get(type(self.block))
             if layout is None:
@@ -231,8 +228,8 @@ class Chain:
             p.count("reused")
             return state.shapes[self.index].fill(layout.read(bound))
         p.count("reused")
-        entry, segment.entry = segment.entry, ()
-        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, entry))
+        # The stream as it arrives here: what entered the segment, and whatever was added since the segment was learned.
+        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, segment.layout.read(bound)))
 
     def _compute(
         self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]

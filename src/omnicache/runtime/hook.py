@@ -63,5 +63,8 @@ class Hook:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether ``module.compile()`` or ``torch.compile(module)`` made one graph of it."""
-    return hasattr(module, "_orig_mod") or module.__dict__.get(SLOT) is not None
+    """Whether ``module.compile()`` or ``torch.compile(module)`` made one graph of it, hooked or not."""
+    found = module.__dict__.get(SLOT)
+    while isinstance(hook := getattr(found, "hook", None), Hook):
+        found = hook._before
+    return hasattr(module, "_orig_mod") or found is not None

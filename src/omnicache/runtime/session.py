@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 from weakref import ReferenceType, ref
@@ -25,7 +25,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Trigger
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.executors import Cell, Chain, ChainState, Check, Probe, Region, RegionState, Role, Watch, Whole
-from omnicache.runtime.hook import Hook
+from omnicache.runtime.hook import Hook, is_compiled
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, rebuild, tensors_of
@@ -219,8 +219,6 @@ class Pass:
     def decision(self, trigger: Trigger) -> Decision:
         if self.forced is not None:
             return self.forced
-        if self.run.disabled is not None:
-            return Decision.COMPUTE
         return self.run.triggers[trigger].decide(self.step, self._signals)
 
     def reuses(self, policy: Policy) -> bool:
@@ -355,7 +353,6 @@ class Session:
         self._hooks: list[Hook] = []
         self._context_tap: Any = None
         self.last: Run | None = None
-        self.lost = False
         roles = self._roles()
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
@@ -365,6 +362,9 @@ class Session:
             self._hooks.append(Hook(model.model, self._denoise))
             for module, found in roles.items():
                 self._hooks.append(Hook(module, functools.partial(self._visit, tuple(sorted(found, key=lambda r: r.rank)))))
+            self._around = _around(model.model, roles)
+            if why := self._unseen():
+                raise OmniCacheError(why)
         except BaseException:
             self.detach()
             raise
@@ -505,6 +505,24 @@ class Session:
     def _mend(self) -> None:
         """Blocks that were compiled after ``enable`` have lost their hook: put it around the compiled call."""
         self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
+        if why := self._unseen():
+            self._say(why)
+
+    def _unseen(self) -> str | None:
+        """Why governed modules cannot be reached, as a sentence: what lies inside a compiled module is part of its graph."""
+        outer = next((name for name, module in self._around if is_compiled(module)), None)
+        if outer is None:
+            return None
+        return (
+            f"{self.plan.method} caches inside {outer}, which is compiled, and hooks inside a compiled graph do not run. "
+            'Cache whole blocks, which can be compiled (granularity="stack" where the method has it), or do not compile them.'
+        )
+
+    def _say(self, sentence: str) -> None:
+        """A note for every run from now on, and once a warning."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            warnings.warn(f"OmniCache ({self.plan.method}): {sentence}", stacklevel=3)
 
     def _end(self, key: Any) -> None:
         run = self._runs.pop(key, None)
@@ -514,14 +532,11 @@ class Session:
 
     def _stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
-        if self._hooks and not self._hooks[0].in_place and not self.lost:
-            self.lost = True
-            name = type(self.model.model).__name__
-            self.notes.append(
-                f"Nothing was reused: {name} was compiled as a whole after it was enabled, so its calls cannot be seen. "
-                f"Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
+        if self._hooks and not self._hooks[0].in_place:
+            self._say(
+                f"Nothing was reused: {type(self.model.model).__name__} was compiled as a whole after it was enabled, so its calls "
+                "cannot be seen. Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
             )
-            warnings.warn(f"OmniCache ({self.plan.method}): {self.notes[-1]}", stacklevel=2)
         for key, run in list(self._runs.items()):
             if run.clock is clock and run.start is not None and run.start + clock.taken >= len(clock.times):
                 self._end(key)
@@ -580,6 +595,9 @@ class Session:
         bound: Mapping[str, Any],
     ) -> Any:
         """One step: rehearsals if a corrector wants them, the pass itself, checks, and the correction."""
+        if run.disabled is not None:  # nothing will be reused, so nothing is kept
+            record.computed = 1
+            return call(*args, **kwargs)
 
         def once(forced: Decision | None = None, lag: int = 0, into: Record = record) -> tuple[Pass, Any]:
             p = Pass(run, branch, into, forced, lag)
@@ -588,7 +606,7 @@ class Session:
             return p, p.evaluate(lambda: _chained(p, self._root_roles, call)(args, kwargs))
 
         fixing = next((p for p in self.plan.policies if p.fix is not None), None)
-        fix = fixing.fix if fixing is not None and run.disabled is None else None
+        fix = fixing.fix if fixing is not None else None
         rehearsed: tuple[torch.Tensor, ...] = ()
         if fixing is not None and fix is not None and not fixing.when.signals:
             decision = run.triggers[fixing.when].decide(record.step, {})
@@ -620,7 +638,7 @@ class Session:
     def _settle_checks(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> Any:
         redo = False
         for trigger, state in run.triggers.items():
-            if trigger.check is None or run.disabled is not None or state.decision is not Decision.CHECK:
+            if trigger.check is None or state.decision is not Decision.CHECK:
                 continue
             error = float(p.errors[trigger]) if trigger in p.errors else float("nan")
             record.checked, record.error = True, error
@@ -633,6 +651,13 @@ class Session:
             record.checked, record.redone = False, True
             _, out = once()
         return out
+
+
+def _around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """The modules that lie between the model and the hooked ones, by name."""
+    names = {module: name for name, module in model.named_modules()}
+    paths = {".".join(parts[:n]) for m in hooked for parts in [names.get(m, "").split(".")] for n in range(1, len(parts))}
+    return [(path, model.get_submodule(path)) for path in sorted(paths)]
 
 
 class _Signatures(dict[nn.Module, Signature]):

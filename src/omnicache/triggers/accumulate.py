@@ -13,13 +13,15 @@ class Accumulate(Trigger):
     """Computes when the accumulated change of a signal reaches ``threshold`` (TeaCache, arXiv 2411.19108, section 3.3).
 
     Each step adds ``p(change)`` for every sample, ``p`` a polynomial with ``coefficients`` from the highest degree down; the
-    sample that has gathered most decides for all. A computation, whoever asked for it, sets the sums back to zero. A change
+    sample that has gathered most decides for all. An estimate below ``floor`` counts as ``floor``: less than no change means
+    nothing; None adds it as it is, as released. A computation, whoever asked for it, sets the sums back to zero. A change
     that is unknown or not a number computes. Costs one number read from the device a step.
     """
 
     signal: Signal
     threshold: float
     coefficients: tuple[float, ...] = (1.0, 0.0)
+    floor: float | None = 0.0
 
     @property
     def signals(self) -> tuple[Signal, ...]:  # type: ignore[override]
@@ -32,6 +34,8 @@ class Accumulate(Trigger):
         risen = torch.zeros_like(change)
         for c in self.coefficients:
             risen = risen * change + c
+        if self.floor is not None:
+            risen = risen.clamp_min(self.floor)
         gathered = risen if state is None or state.shape != risen.shape else state + risen
         worst = float(gathered.max())
         due = math.isnan(worst) or worst >= self.threshold

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import Decision, Moment, Trigger, value
 
 
@@ -18,6 +19,10 @@ class Every(Trigger):
     interval: int
     phase: int | None = None
     backwards: bool = False
+
+    def __post_init__(self) -> None:
+        if self.interval < 1:
+            raise OmniCacheError(f"Every(interval) needs a whole number from 1 on, not {self.interval}.")
 
     def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
         step = moment.step
