@@ -55,10 +55,35 @@ def test_the_polynomial_is_recovered(guidance):
 
 
 def test_the_papers_degree_fits_as_well():
-    plan = omnicache.calibrate(Pipe(Squares(), Growing()), [1, 2], "teacache", progress=False)
+    plan = omnicache.calibrate(Pipe(Squares(), Growing()), [1, 2], "teacache", progress=False, degree=4)
     assert len(plan.options["coefficients"]) == 5
     for x in (0.03, 0.1, 0.2, 0.3):
         assert value(plan.options["coefficients"], x) == pytest.approx(2 * x + x * x, abs=1e-4)
+
+
+def test_the_degree_is_chosen_by_how_well_it_predicts_a_run_left_out():
+    plan = omnicache.calibrate(Pipe(Squares(), Growing()), [1, 2, 3], "teacache", progress=False)
+    assert 2 <= plan.measured["degree"] <= 4
+    for x in (0.03, 0.1, 0.2, 0.3):
+        assert value(plan.options["coefficients"], x) == pytest.approx(2 * x + x * x, abs=1e-4)
+    alone = omnicache.calibrate(Pipe(Squares(), Growing()), [1], "teacache", progress=False)
+    assert alone.measured["degree"] == 1  # nothing to leave out
+
+
+@pytest.mark.parametrize("reuse", [0.0, 0.2, 0.5, 0.8])
+def test_the_threshold_is_the_one_that_reuses_as_many_steps_as_asked(reuse):
+    pipe = Pipe(Squares(), Growing())
+    plan = omnicache.calibrate(pipe, [1, 2], "teacache", progress=False, degree=2, reuse=reuse)
+    with omnicache.cache(pipe, plan) as run:
+        pipe()
+    share = run.computed.count(".") / 10
+    assert share == plan.measured["reuse"] >= reuse
+    lower = omnicache.Plan.from_json(plan.to_json())
+    with omnicache.cache(
+        pipe, "teacache", threshold=0.98 * plan.options["threshold"], coefficients=lower.options["coefficients"]
+    ) as run:
+        pipe()
+    assert run.computed.count(".") / 10 < reuse or reuse == 0.0  # a smaller one would not do
 
 
 def test_the_fitted_plan_gathers_the_change_of_the_output():

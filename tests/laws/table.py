@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import math
 import random
+import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tests.tiny import KINDS, STEPS, Pipe, evaluations, picture, sample
+from torch import nn
 
 import omnicache
 from omnicache.plan import Plan
+from omnicache.runtime.trace import Record, Trace
 from omnicache.triggers import Every
 
 LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
@@ -24,6 +28,7 @@ LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
 UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
 ANY = (*TRANSFORMERS, *UNETS)
+Found = TypeVar("Found")
 
 
 def marked(rule: Callable[[int, int], bool]) -> Callable[[int], str]:
@@ -165,7 +170,7 @@ class Subject:
         self.target = self.pipe.pipeline() if self.real else self.pipe
 
     @property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> nn.Module:
         return self.pipe.model
 
     @property
@@ -217,6 +222,31 @@ def strips(run: Any) -> list[str]:
 def coarse(strip: str) -> str:
     """Computed or not: a step that is reused in part or checked is reused."""
     return strip.replace("o", ".").replace("?", ".")
+
+
+NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record)
+
+
+def reach(root: Any, wanted: type[Found]) -> list[Found]:
+    """All objects of a type that can be reached from ``root``, found by the garbage collector's means."""
+    seen: set[int] = set()
+    found: list[Found] = []
+    todo = [root]
+    while todo:
+        part = todo.pop()
+        if id(part) in seen or isinstance(part, NOT_OURS):
+            continue
+        seen.add(id(part))
+        if isinstance(part, wanted):
+            found.append(part)
+        else:
+            todo += gc.get_referents(part)
+    return found
+
+
+def kept(run: Any) -> list[Any]:
+    """All that the runs in progress keep."""
+    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in run.sessions[0]._runs.values()]
 
 
 # --- which combinations ----------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Any
 
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from tests.laws.table import Case, Subject, coarse, strips
+from tests.laws.table import Case, Subject, coarse, kept, reach, strips
 from torch import nn
 
 import omnicache
+from omnicache.policy import Entry
 
 LAW = 4
 
@@ -64,3 +65,19 @@ def test_calls_are_what_the_trace_says(case: Case, subject: Subject) -> None:
         told = sum(r.computed + r.partial for r in records)
         assert told + checks * len(checked.intersection(found)) == sum(calls[m] for m in found)
         assert all(r.computed + r.partial + r.reused == len(found) for r in records)
+
+
+def test_only_computed_values_are_learned(case: Case, subject: Subject) -> None:
+    """Whatever is kept at a step was computed at one that the trace shows as computed; an estimate never becomes history."""
+    found = []
+
+    def look(step: int, *_: Any) -> None:
+        for state in kept(run)[0][0]:
+            learned = {(e.step.branch, e.step.index) for e in reach(state, Entry)}
+            done = {(r.step.branch, r.step.index) for r in run.trace.records if r.mark == "#"}
+            assert learned <= done
+            found.extend(learned)
+
+    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+        subject.sample(watch=look)
+    assert found or subject.row.where == "nothing"

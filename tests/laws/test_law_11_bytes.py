@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import copy
-import gc
-import types
 import weakref
 from typing import Any
 
 import torch
-from tests.laws.table import Case, Subject, strips
-from torch import nn
+from tests.laws.table import Case, Subject, kept, reach, strips
 
 import omnicache
-from omnicache.runtime.trace import Record, Trace
 
 LAW = 11
-
-NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record)
-
-
-def reach(root: Any) -> list[torch.Tensor]:
-    """All tensors that can be reached from ``root``, found by the garbage collector's means."""
-    seen: set[int] = set()
-    found: list[torch.Tensor] = []
-    todo = [root]
-    while todo:
-        part = todo.pop()
-        if id(part) in seen or isinstance(part, NOT_OURS):
-            continue
-        seen.add(id(part))
-        if isinstance(part, torch.Tensor):
-            found.append(part)
-        else:
-            todo += gc.get_referents(part)
-    return found
 
 
 def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
@@ -43,11 +20,11 @@ def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
         session = run.sessions[0]
 
         def look(*_: Any) -> None:
-            states = [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in session._runs.values()]
-            kept = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in reach(states)}
-            assert session.bytes() == sum(kept.values())
+            tensors = reach(kept(run), torch.Tensor)
+            held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+            assert session.bytes() == sum(held.values())
             most.append(session.bytes())
-            watched.extend(weakref.ref(t) for t in reach(states))
+            watched.extend(weakref.ref(t) for t in tensors)
 
         subject.sample(watch=look)
         assert session.bytes() == 0

@@ -19,7 +19,7 @@ from diffusers import (
 import omnicache
 from omnicache.runtime.clock import Clock, Tap
 
-from ..methods.tiny import Curves, Pipe, ddim, dit, text_unet
+from ..methods.tiny import Curves, Pipe, ddim, dit, latte, text_unet
 
 SCHEDULERS = {
     "ddim": lambda: ddim(),
@@ -152,6 +152,70 @@ def test_without_a_scheduler_a_new_shape_begins_a_run():
             model(torch.zeros(size, 4, 8, 8, dtype=torch.float64), 9.0)
         assert [(r.step.index, r.step.branch) for r in run.trace.records] == [(0, 0), (0, 1)]
         assert all(r.mark == "#" for r in run.trace.records)
+
+
+# --- guidance passes and requests
+
+
+def test_the_names_that_a_pipeline_gives_its_calls_are_the_branches_in_any_order():
+    model = latte()
+    pipe, latent = Pipe(model), torch.zeros(1, 4, 3, 8, 8)
+    texts = {name: pipe.conditions(torch.tensor([n])) for n, name in enumerate(("uncond", "cond"))}
+
+    def sampled(names):
+        pipe.scheduler.set_timesteps(10)
+        x = latent
+        for t in pipe.scheduler.timesteps:
+            out = {}
+            for name in names:
+                with model.cache_context(name), torch.no_grad():
+                    out[name] = pipe.evaluate(x, t, texts[name])
+            x = pipe.scheduler.step(out["uncond"] + 2 * (out["cond"] - out["uncond"]), t, x).prev_sample
+        return x
+
+    with omnicache.cache(pipe, "fora", interval=3) as run:
+        one = sampled(("uncond", "cond"))
+        assert run.trace.branches() == ["uncond", "cond"]
+        two = sampled(("cond", "uncond"))
+        assert run.trace.branches() == ["cond", "uncond"]
+        assert {run.trace.strip(branch=name) for name in texts} == {"#..#..#..#"}
+    assert torch.equal(one, two)
+    assert "cache_context" not in vars(model)
+
+
+def test_guidance_that_is_switched_off_late_leaves_the_branch_that_its_condition_tells():
+    model = text_unet()
+    scheduler = ddim()
+    pipe = Pipe(model, scheduler)
+    none, cond = pipe.conditions(torch.tensor([10])), pipe.conditions(torch.tensor([1]))
+    with omnicache.cache(pipe, "deepcache", interval=20) as run, torch.no_grad():
+        scheduler.set_timesteps(10)
+        x = torch.zeros(1, 4, 8, 8)
+        for i, t in enumerate(scheduler.timesteps):
+            out = pipe.evaluate(x, t, none) if i < 6 else 0.0
+            out = out + pipe.evaluate(x, t, cond)
+            x = scheduler.step(out, t, x).prev_sample
+        assert [r.step.branch for r in run.trace.records] == [0, 1] * 6 + [1] * 4
+    assert run.trace.strip(1) == "#........."
+
+
+def test_interleaved_requests_on_one_thread_keep_apart():
+    model = Curves(lambda t: t)
+    x = torch.zeros(1, 4, 8, 8, dtype=torch.float64)
+
+    def outputs(interleaved):
+        outs = {"a": [], "b": []}
+        with omnicache.cache(model, "fora", interval=3) as run:
+            calls = [(n, t) for t in (9.0, 8.0, 7.0, 6.0, 5.0) for n in "ab"]
+            for name, t in calls if interleaved else sorted(calls, key=lambda c: c[0]):
+                with run.request(name):
+                    outs[name].append(model(x + (name == "b"), t))
+        return torch.stack([torch.cat(outs["a"]), torch.cat(outs["b"])])
+
+    together = outputs(True)
+    assert torch.equal(together, outputs(False))
+    assert torch.equal(together[0][1], together[0][0])  # modules held, the latent the same
+    assert not torch.equal(together[0][3], together[0][2])
 
 
 # --- the taps

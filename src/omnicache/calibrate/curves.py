@@ -120,11 +120,11 @@ def _reused(signals: list[list[float | None]], coefficients: tuple[float, ...], 
 
 
 def _threshold(signals: list[list[float | None]], coefficients: tuple[float, ...], reuse: float) -> float:
-    """The smallest threshold, to a thousandth of the range, that reuses at least ``reuse`` of the steps."""
+    """A thousandth more than the smallest threshold that reuses at least ``reuse`` of the steps: rounding must not undo it."""
     low, high = 0.0, 1e-3
     while _reused(signals, coefficients, high) < reuse and high < 1e6:
         low, high = high, 2 * high
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if _reused(signals, coefficients, middle) >= reuse else (middle, high)
-    return high
+    return 1.001 * high
