@@ -364,3 +364,30 @@ def test_times_are_found_among_the_timesteps():
     clock.scheduler.set_timesteps(10)
     clock._read()
     assert [clock.place(t) for t in (900.0, 0.5, 500.0, 0.2, 12345.0, None)] == [0, 4, 4, 7, 0, 0]
+
+
+def test_a_bare_loop_whose_times_rise_is_one_run_from_its_third_step_on():
+    model = tiny_rising_model()
+    x = torch.randn(2, 8, 16)
+    with torch.no_grad(), omnicache.cache(model, "fora", count="up", granularity="stack") as run:
+        for t in range(20):
+            model(x, torch.tensor(t / 20))
+        # Two calls are needed to tell a rising run from runs that were given up after one step.
+        assert run.computed == "#..#..#..#..#..#..#"[:19]
+        for t in range(20, 0, -1):
+            model(x, torch.tensor(t / 20))
+        assert run.computed.startswith("#..#")
+
+
+def tiny_rising_model() -> torch.nn.Module:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([torch.nn.Linear(16, 16) for _ in range(3)])
+
+        def forward(self, hidden_states: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                hidden_states = block(hidden_states)
+            return hidden_states * timestep
+
+    return Model()

@@ -1,0 +1,155 @@
+"""One evaluation of the model, and what the executors talk to while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from omnicache.models.map import Site
+from omnicache.policy import Decision, Policy, Signal, Trigger
+from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
+from omnicache.runtime.run import BranchState, Run
+from omnicache.runtime.streams import Args, Layout, Shape
+from omnicache.runtime.trace import Record
+
+if TYPE_CHECKING:
+    pass
+
+active: ContextVar[Pass | None] = ContextVar("omnicache_pass", default=None)
+"""The evaluation in progress, for the hooks inside the model."""
+
+
+class Pass:
+    """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks."""
+
+    __slots__ = (
+        "_decided",
+        "_finish",
+        "_signals",
+        "branch",
+        "errors",
+        "forced",
+        "lag",
+        "record",
+        "run",
+        "session",
+        "step",
+        "trace",
+    )
+
+    def __init__(self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0):
+        self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
+        self.session, self.step, self.trace = run.session, record.step, run.trace
+        self.errors: dict[Trigger, torch.Tensor] = {}
+        self._signals: dict[Signal, torch.Tensor | None] = {}
+        self._finish: list[Callable[[], None]] = []
+        self._decided: dict[int, Decision] = {}
+
+    def decision(self, trigger: Trigger) -> Decision:
+        if self.forced is not None:
+            return self.forced
+        return self.run.triggers[trigger].decide(self.step, self._signals)
+
+    def reuses(self, policy: Policy) -> bool:
+        key = id(policy)  # hashing a policy at every call of every block would cost more than passing the block
+        found = self._decided.get(key)
+        if found is None:
+            found = self._decided[key] = self.decision(policy.when)
+        return found is not Decision.COMPUTE
+
+    def checks(self, trigger: Trigger) -> bool:
+        return self.decision(trigger) is Decision.CHECK
+
+    def measure(self, at: str, module: nn.Module, bound: Mapping[str, Any]) -> None:
+        """Measure the signals that are read at ``at``; the previous values are those of the last visited step."""
+        for signal in self.session.signals:
+            if signal.at != at:
+                continue
+            now = signal.probe(module, bound)
+            if now is None:
+                self.trace.note(
+                    f"{type(module).__name__} has no input for {type(signal).__name__}; its hidden states were watched."
+                )
+                now = next((v for v in bound.values() if isinstance(v, torch.Tensor) and v.ndim >= 3), None)
+            before = self.branch.seen.get(signal)
+            same = now is not None and before is not None and now.shape == before.shape and now.dtype == before.dtype
+            self._signals[signal] = signal.compare(now, before) if same and now is not None and before is not None else None
+            if now is not None:
+                self.branch.seen[signal] = now.detach().clone()
+        self.record.signals = dict(self._signals)
+        for trigger in self.session.plan.triggers:
+            if all(s in self._signals for s in trigger.signals):
+                self.decision(trigger)
+
+    def cell(self, policy: Policy, site: Site) -> Cell:
+        return get_or_make(self.branch.cells, (id(policy), site), Cell)
+
+    def chain(self, policy: Policy, site: Site) -> ChainState:
+        return get_or_make(self.branch.chains, (id(policy), site), ChainState)
+
+    def region(self, policy: Policy, site: Site) -> RegionState:
+        return get_or_make(self.branch.regions, (id(policy), site), RegionState)
+
+    @property
+    def shapes(self) -> dict[Site, tuple[Shape, Layout | None]]:
+        return self.branch.shapes
+
+    def selector_state(self, policy: Policy) -> Any:
+        assert policy.which is not None
+        return get_or_make(self.branch.selectors, policy, policy.which.init)
+
+    def set_selector_state(self, policy: Policy, state: Any) -> None:
+        self.branch.selectors[policy] = state
+
+    def count(self, what: str) -> None:
+        setattr(self.record, what, getattr(self.record, what) + 1)
+
+    def report_error(self, trigger: Trigger, error: torch.Tensor) -> None:
+        self.errors[trigger] = error
+
+    def on_finish(self, action: Callable[[], None]) -> None:
+        """Done when the model has returned: learning what can only be learned from the whole pass."""
+        self._finish.append(action)
+
+    @contextlib.contextmanager
+    def nested(self, forced: Decision) -> Iterator[None]:
+        """A stretch of this pass under a forced decision, in which nothing is learned."""
+        inner = Pass(self.run, self.branch, Record(self.step), forced)
+        token = active.set(inner)
+        try:
+            yield
+        finally:
+            active.reset(token)
+
+    def evaluate(self, proceed: Callable[[], Any]) -> Any:
+        token = active.set(self)
+        try:
+            out = proceed()
+            for action in self._finish:
+                action()
+            return out
+        finally:
+            self._finish.clear()  # they hold this pass, and it holds them
+            active.reset(token)
+
+
+def chained(p: Pass, roles: tuple[Role, ...], call: Callable[..., Any]) -> Callable[[Args, Mapping[str, Any]], Any]:
+    """The roles on one module from the outermost to the module itself, as one function."""
+
+    proceed: Callable[[Args, Mapping[str, Any]], Any] = lambda args, kwargs: call(*args, **kwargs)  # noqa: E731
+    for role in reversed(roles):  # no function may refer to itself here: such cycles would keep tensors until they are collected
+        proceed = functools.partial(role, p, proceed)
+    return proceed
+
+
+def get_or_make(table: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    found = table.get(key)
+    if found is None:
+        found = table[key] = make()
+    return found

@@ -1,0 +1,12 @@
+"""What a hooked module does at one call: compute and let the predictor learn, or put in an estimate.
+
+There are three layouts of a site and one executor each. All state lives in the cells that the pass hands out.
+"""
+
+from omnicache.runtime.executors.base import Cell, Proceed, Role
+from omnicache.runtime.executors.chain import Chain, ChainState
+from omnicache.runtime.executors.onlookers import Check, Probe, Watch
+from omnicache.runtime.executors.region import Region, RegionState
+from omnicache.runtime.executors.whole import Whole
+
+__all__ = ["Cell", "Chain", "ChainState", "Check", "Probe", "Proceed", "Region", "RegionState", "Role", "Watch", "Whole"]

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from omnicache.models.map import Site
+from omnicache.policy import Decision, History, Policy, Tensors
+from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.store import own, versions
+from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_identity, layout_by_shape, tensors_of
+
+if TYPE_CHECKING:
+    from omnicache.runtime.evaluation import Pass
+
+
+@dataclass
+class _Run:
+    """Blocks that have handed one stream on without anything in between, while they are being computed."""
+
+    first: int
+    bound: Mapping[str, Any]
+    bound_versions: Mapping[str, int]
+    bound_copies: Mapping[str, torch.Tensor]
+    last: int = -1
+    last_bound: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Tensors = ()
+    output_versions: tuple[int, ...] = ()
+    output_copies: Tensors = ()
+
+    @property
+    def written(self) -> bool:
+        """Whether something wrote to the outputs since the last block returned them."""
+        if versions(self.outputs) != self.output_versions:
+            return True
+        return any(not torch.equal(t, c) for t, c in zip(self.outputs, self.output_copies, strict=False))
+
+    def entry_written(self, names: tuple[str, ...]) -> bool:
+        """Whether a block wrote to what the first one was given."""
+        now = {n: self.bound[n] for n in names}
+        if versions(tuple(now.values())) != tuple(self.bound_versions[n] for n in names):
+            return True
+        return any(not torch.equal(now[n], c) for n, c in self.bound_copies.items() if n in now)
+
+
+@dataclass
+class _Segment:
+    """A learned run of blocks: reused as one function."""
+
+    first: int
+    last: int
+    layout: Layout
+    cell: Cell
+
+
+class ChainState:
+    """Of one chain in one branch: segments learned at the last computed step, and the run that is being watched now."""
+
+    __slots__ = ("built", "copied_inputs", "copied_outputs", "layouts", "open", "owner", "ran", "shapes")
+
+    def __init__(self) -> None:
+        self.copied_inputs: set[int] = set()  # blocks that write to their inputs
+        self.copied_outputs: set[int] = set()  # blocks whose outputs are written to by what comes next
+        self.owner: dict[int, _Segment] = {}
+        self.built: list[_Segment] = []
+        self.ran: set[int] = set()  # blocks computed in this pass
+        self.open: _Run | None = None
+        self.shapes: dict[int, Shape] = {}
+        self.layouts: dict[type, Layout] = {}
+
+    @property
+    def histories(self) -> list[History]:
+        return [s.cell.history for s in set_of(self.owner.values())]
+
+
+def set_of(segments: Any) -> list[_Segment]:
+    return list({id(s): s for s in segments}.values())
+
+
+class Chain:
+    """Block number ``index`` of a site that consists of blocks in a row.
+
+    At a computed step it watches which blocks are joined: a block whose inputs are, as objects, the outputs of the one before
+    continues the run; anything else (a ControlNet's addition, a reshape between spatial and temporal blocks) begins a new one.
+    Each run is then one function from its entry to its exit. On a reuse step all blocks of a run hand their inputs on and the
+    last one puts in the estimate.
+    """
+
+    def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature]):
+        self.site, self.index, self.policy, self.rank = site, index, policy, RANKS[site.kind]
+        self.block = site.modules[index]
+        self.signature = signatures[self.block]
+
+    def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
+        if p.forced is Decision.COMPUTE:
+            return proceed(args, kwargs)
+        state = p.chain(self.policy, self.site)
+        bound = self.signature.bind(args, kwargs)
+        if p.reuses(self.policy):
+            segment = state.owner.get(self.index)
+            # Inside a segment the first block has already found it ready.
+            if segment is not None and (self.index != segment.first or segment.cell.ready(p.lag)):
+                out = self._reuse(p, state, segment, bound)
+                if out is not None:
+                    return out
+        out = self._compute(p, state, proceed, args, kwargs, bound)
+        p.count("computed")
+        return out
+
+    def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
+        if self.index != segment.last:
+            layout = state.layouts.get(type(self.block))
+            if layout is None:
+                return None
+            p.count("reused")
+            return state.shapes[self.index].fill(layout.read(bound))
+        p.count("reused")
+        # The stream as it arrives here: what entered the segment, and whatever was added since the segment was learned.
+        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, segment.layout.read(bound)))
+
+    def _compute(
+        self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]
+    ) -> Any:
+        if p.forced is not None:
+            return proceed(args, kwargs)
+        if not state.ran:
+            p.on_finish(lambda: self._finish(p, state))
+        state.ran.add(self.index)
+        run = state.open
+        joined = run is not None and run.last == self.index - 1 and not run.written
+        if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
+            layout = layout_by_identity(run.outputs, bound)
+            if layout is not None:
+                state.layouts[type(self.block)] = layout
+            else:
+                run = self._close(p, state)
+        else:
+            run = self._close(p, state)
+        if run is None:
+            if self.index in state.copied_inputs:
+                bound = {n: own((v,))[0] if isinstance(v, torch.Tensor) else v for n, v in bound.items()}
+            given = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor)}
+            counts = {n: versions((v,))[0] for n, v in given.items()}
+            run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
+        out = proceed(args, kwargs)
+        state.shapes[self.index] = Shape(out)
+        found = tensors_of(out)
+        run.outputs = own(found) if self.index in state.copied_outputs else found
+        run.output_copies = tuple(_blind_copies(state, dict(enumerate(run.outputs))).values())
+        run.last, run.last_bound, run.output_versions = self.index, bound, versions(run.outputs)
+        return out
+
+    def _close(self, p: Pass, state: ChainState) -> None:
+        """The watched run is over: learn it as one function."""
+        run, state.open = state.open, None
+        if run is None:
+            return
+        if run.written:
+            state.copied_outputs.add(run.last)  # too late for this step: its value is gone
+            return
+        layout = state.layouts.get(type(self.site.modules[run.last]))
+        if layout is None or len(layout.names) != len(run.outputs):
+            layout = layout_by_shape(run.outputs, run.last_bound)
+        if layout is None or any(not isinstance(run.bound.get(n), torch.Tensor) for n in layout.names):
+            p.trace.note(
+                f"block {run.last} of {self.site.name} is always computed: which of its inputs its output continues is not clear."
+            )
+            return
+        before = state.owner.get(run.first)
+        same = before is not None and (before.first, before.last, before.layout) == (run.first, run.last, layout)
+        segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell())
+        entry = layout.read(run.bound)
+        if self.policy.how.needs_input and run.entry_written(layout.names):
+            state.copied_inputs.add(run.first)
+            return
+        if self.policy.how.needs_input and any(a.shape != b.shape for a, b in zip(entry, run.outputs, strict=True)):
+            p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
+            return
+        segment.cell.learn(p, self.policy, entry, run.outputs)
+        state.built.append(segment)
+
+    def _finish(self, p: Pass, state: ChainState) -> None:
+        self._close(p, state)
+        reused = [s for s in set_of(state.owner.values()) if state.ran.isdisjoint(range(s.first, s.last + 1))]
+        state.owner = {i: s for s in (*reused, *state.built) for i in range(s.first, s.last + 1)}
+        state.built, state.ran = [], set()
+
+
+def _blind_copies(state: ChainState, tensors: Mapping[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
+    """Inference tensors count no writes: at the first computed step they are copied, to compare. What is found then is kept to."""
+    blind = not state.owner and any(t.is_inference() for t in tensors.values())
+    return dict(zip(tensors, own(tuple(tensors.values())), strict=True)) if blind else {}

@@ -1,0 +1,217 @@
+"""One denoising run: its place in time, its guidance branches, and what each of them keeps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
+
+import torch
+
+from omnicache.errors import OmniCacheError
+from omnicache.models.map import Site
+from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Trigger
+from omnicache.runtime.clock import Clock
+from omnicache.runtime.executors import Cell, ChainState, RegionState
+from omnicache.runtime.step import Step
+from omnicache.runtime.store import held_bytes
+from omnicache.runtime.streams import Layout, Shape
+from omnicache.runtime.trace import Trace
+
+if TYPE_CHECKING:
+    from omnicache.runtime.session import Session
+
+TIMES = ("timestep", "timesteps", "t", "sigma", "sigmas", "time", "noise_labels")
+CONDITIONS = ("encoder_hidden_states", "class_labels", "context", "prompt_embeds", "y")
+
+branch_name: ContextVar[str | None] = ContextVar("omnicache_branch", default=None)
+"""The name that a pipeline gives the call in progress, where it gives one."""
+
+
+class BranchState:
+    """All that is kept for one guidance pass of a run."""
+
+    def __init__(self, geometry: Any):
+        self.geometry = geometry
+        self.cells: dict[tuple[int, Site], Cell] = {}
+        self.chains: dict[tuple[int, Site], ChainState] = {}
+        self.regions: dict[tuple[int, Site], RegionState] = {}
+        self.shapes: dict[Site, tuple[Shape, Layout | None]] = {}
+        self.selectors: dict[Policy, Any] = {}
+        self.correctors: dict[Corrector, Any] = {}
+        self.seen: dict[Signal, torch.Tensor] = {}
+        self.condition: ReferenceType[torch.Tensor] | None = None
+
+    def free(self) -> None:
+        """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
+        for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
+            table.clear()
+
+    def kept(self) -> list[Any]:
+        histories: list[Any] = [c.history for c in self.cells.values()]
+        histories += [c.histories for c in self.chains.values()]
+        histories += [r.cell.history for r in self.regions.values()]
+        return [histories, self.selectors, self.correctors, self.seen]
+
+
+class TriggerState:
+    """One trigger in one run: its own state and the step it decided last. All branches of a step share the decision."""
+
+    def __init__(self, trigger: Trigger):
+        self.trigger, self.state = trigger, trigger.init()
+        self.last: Step | None = None
+        self.reused = 0
+        self.decided: int | None = None
+        self.decision = Decision.COMPUTE
+        self.moment = Moment(Step(0))
+
+    def decide(self, step: Step, signals: Mapping[Signal, torch.Tensor | None]) -> Decision:
+        if self.decided != step.index:
+            self.moment = Moment(step, self.last, self.reused, signals)
+            decision, self.state = self.trigger.decide(self.state, self.moment)
+            if not isinstance(decision, Decision):
+                raise OmniCacheError(
+                    f"{type(self.trigger).__name__}.decide must return (Decision, state), not ({decision!r}, state)."
+                )
+            self.settle(Decision.COMPUTE if self.last is None else decision)
+        return self.decision
+
+    def settle(self, decision: Decision) -> None:
+        step = self.moment.step
+        self.decided, self.decision = step.index, decision
+        self.state = self.trigger.settle(self.state, self.moment, decision)
+        if decision is Decision.COMPUTE:
+            self.last, self.reused = step, 0
+        else:
+            self.reused += 1
+
+
+class Run:
+    """One denoising run: its place in time, its branches, its trace."""
+
+    def __init__(self, session: Session, clock: Clock | None):
+        plan = session.plan
+        self.session, self.clock = session, clock
+        self.clock_run = clock.run if clock else 0
+        self.start: int | None = None
+        self.tells = False  # whether the model is given the times that the scheduler lists
+        self.now: float | None = None
+        self.count = -1  # steps seen without a scheduler
+        self.upward = False  # without a scheduler: whether times rise along a run, as in some flow models
+        self.lone_before = 0  # runs of a single step just before this one
+        self.at = -1  # index of the step in progress
+        self.here: list[str | int] = []  # branches evaluated at it so far
+        self.branches: dict[str | int, BranchState] = {}
+        self.triggers = {t: TriggerState(t) for t in plan.triggers}
+        self.trace = Trace(plan.method)
+        self.disabled: str | None = None
+        self.trace.notes += session.notes
+
+    def step(self, bound: Mapping[str, Any]) -> Step:
+        """The step that this call of the denoiser belongs to. Reads the timestep from the device at most once a run, if there
+        is a scheduler; without one, at every call."""
+        clock = self.clock
+        if clock is None:
+            now = time_of(bound)
+            if self.count < 0 or now is None or now != self.now or self.again(self.count, bound):
+                self.count, self.now = self.count + 1, now
+            index, total, when, sigma = self.count, None, now, None
+        else:
+            if self.start is None:
+                now = time_of(bound)
+                self.start = max(clock.place(now) - clock.taken, 0)
+                self.tells = now is not None and clock.shows(self.start, now)
+            index, at = clock.taken, self.start + clock.taken
+            total = len(clock.times) - self.start if clock.times else None
+            when = clock.times[at] if at < len(clock.times) else None
+            sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
+        if self.count == 0 or index == 0:
+            self._fits(total)
+        return Step(index, total, when, sigma, self._branch(index, bound))
+
+    def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
+        if index != self.at:
+            self.at, self.here = index, []
+        branch = self._known(bound)
+        if branch is None:  # its place among the calls of the step, unless another call was known to be that one
+            branch = len(self.here) if len(self.here) not in self.here else min(set(range(len(self.here))) - set(self.here))
+        self.here.append(branch)
+        return branch
+
+    def _known(self, bound: Mapping[str, Any]) -> str | int | None:
+        """The branch of a call that says which it is: by its context, or by a condition that was seen before."""
+        name = branch_name.get()
+        if name is not None:
+            return name
+        condition = _condition(bound)
+        # Guidance that is switched off late leaves one call where there were two: the condition tells which.
+        known = [b for b, s in self.branches.items() if s.condition is not None and s.condition() is condition]
+        return known[0] if len(known) == 1 and condition is not None else None
+
+    def goes_back(self, now: float | None) -> bool:
+        """Without a scheduler: whether ``now`` lies before the step in progress, so that another run has begun.
+
+        Times fall along a run, unless they have risen three times in a row from runs that never got further than one step.
+        """
+        if now is None or self.now is None or now == self.now:
+            return False
+        if not self.upward and now > self.now and self.count == 0 and self.lone_before >= 1:
+            self.upward = True
+        return now < self.now if self.upward else now > self.now
+
+    def again(self, index: int, bound: Mapping[str, Any]) -> bool:
+        """Whether a call at ``index`` is of a branch that was evaluated there already: then a step has gone by unnoticed."""
+        return index == self.at and self._known(bound) in self.here
+
+    def _fits(self, total: int | None) -> None:
+        plan = self.session.plan
+        if not plan.policies or self.disabled:
+            return
+        why = next((w for t in plan.triggers if (w := t.misfit(total))), None)
+        if why is None and total is not None and total < plan.min_steps:
+            why = f"{total} steps are too few for caching: neighbouring steps differ too much"
+        if why is not None:
+            self.disabled = f"Nothing was reused: {why}."
+            self.trace.note(self.disabled)
+            warnings.warn(f"OmniCache ({plan.method}): {self.disabled}", stacklevel=2)
+
+    def state_of(self, step: Step, geometry: Any, bound: Mapping[str, Any]) -> BranchState:
+        state = self.branches.get(step.branch)
+        if state is None or state.geometry != geometry:
+            # A new shape, dtype or device: what was kept is of no use.
+            state = self.branches[step.branch] = BranchState(geometry)
+            condition = _condition(bound)
+            state.condition = ref(condition) if condition is not None else None
+        return state
+
+    def bytes(self) -> int:
+        return held_bytes([b.kept() for b in self.branches.values()], [t.state for t in self.triggers.values()])
+
+    def free(self) -> None:
+        for branch in self.branches.values():
+            branch.free()
+        self.branches.clear()
+        for t in self.triggers.values():
+            t.state = None
+
+
+def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:
+    return next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
+
+
+def time_of(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
+    """The timestep among a denoiser's arguments, as a number (the largest, where frames or tokens have their own).
+
+    With ``on_host``, None if reading it would wait for a device.
+    """
+    for name in TIMES:
+        when = bound.get(name)
+        if isinstance(when, torch.Tensor) and when.numel():
+            if on_host and when.device.type != "cpu":
+                return None
+            return float(when.max())
+        if isinstance(when, (int, float)):
+            return float(when)
+    return None
