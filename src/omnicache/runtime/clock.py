@@ -112,10 +112,10 @@ class Clock:
     def shows(self, start: int | None, time: float | None, slack: int = 0) -> bool:
         """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``.
 
-        ``slack`` steps to either side are let pass: where a time is listed twice, the start may be misjudged by one.
+        So many steps of ``slack`` are let pass: where a time is listed twice, the start may have been taken one too early.
         """
         at = (start or 0) + self.taken
-        near = self.times[max(at - slack, 0) : at + slack + 1]
+        near = self.times[at : at + slack + 1]
         return time is None or at >= len(self.times) or any(_same(t, time) for t in near)
 
     def place(self, time: float | None) -> int:

@@ -305,8 +305,6 @@ class Session:
                 p.measure("denoiser", self.model.model, bound)
             return p, p.evaluate(lambda: chained(p, self._root_roles, call)(args, kwargs))
 
-        if run.disabled is not None:
-            return once(Decision.COMPUTE)[1]  # nothing is learned either
         fixing = next((p for p in self.plan.policies if p.fix is not None), None)
         fix = fixing.fix if fixing is not None else None
         rehearsed: tuple[torch.Tensor, ...] = ()
