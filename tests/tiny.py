@@ -200,6 +200,7 @@ def sample(
     seeds: tuple[int, ...] = (0,),
     scale: float = 2.0,
     swap: bool = False,
+    turn: bool = False,
     own: Any = None,
     still: bool = False,
     watch: Watch | None = None,
@@ -210,6 +211,7 @@ def sample(
     Args:
         guidance: "batched" (both halves in one call), "calls" (two calls), "contexts" (two calls with names).
         swap: the unconditional half, or call, first.
+        turn: two calls change places after every step.
         own: a scheduler to use in place of the pipeline's.
         still: always show the model the first input; if it is ``deaf``, none of its features ever changes then.
         watch: called after each evaluation with the step, the model's arguments and its output.
@@ -233,11 +235,12 @@ def sample(
     def call(name: str, i: int, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         named = pipe.model.cache_context(name) if guidance == "contexts" else nullcontext()
         shown = first.setdefault(name, x) if still else x
-        arguments = {"hidden_states" if pipe.kind.family != "unet" else "sample": shown, "timestep": t.expand(len(x))}
+        told = conditions(x if name != "batched" else x[::2])[name]
+        arguments = {"hidden_states" if pipe.kind.family != "unet" else "sample": shown, "timestep": t.expand(len(x)), **told}
         with named:
-            out = pipe.model(**arguments, **conditions(x if name != "batched" else x[::2])[name]).sample
+            out = pipe.model(**arguments).sample
         if watch is not None:
-            watch(i, {**arguments, **conditions(x if name != "batched" else x[::2])[name]}, out)
+            watch(i, arguments, out)
         return out
 
     for i, t in enumerate(sampler.timesteps):
@@ -245,7 +248,7 @@ def sample(
         if guidance == "batched":
             halves = dict(zip(_order(swap), call("batched", i, torch.cat([shown, shown]), t).chunk(2), strict=True))
         else:
-            halves = {name: call(name, i, shown, t) for name in _order(swap)}
+            halves = {name: call(name, i, shown, t) for name in _order(swap ^ (turn and i % 2 == 1))}
         guided = halves["uncond"] + scale * (halves["cond"] - halves["uncond"])
         x = sampler.step(guided[:, : x.shape[1]], t, x, return_dict=False)[0]
         if after is not None and (other := after(i, x)) is not None:

@@ -9,6 +9,7 @@ import torch
 import omnicache
 from omnicache.calibrate.record import Recorder, watched
 from omnicache.calibrate.schedule import most_reuses
+from omnicache.calibrate.uncached import Uncached
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Stack
 from omnicache.policy import Policy
@@ -194,6 +195,16 @@ def test_error_order_avoids_the_step_whose_reuse_adds_most_noise():
     noise = plan.measured["noise"]
     assert noise[5] == max(noise) > 10 * noise[4] > 0
     assert plan.options["schedule"][5] == "#"
+
+
+def test_the_damage_of_two_reuses_in_a_row_is_that_of_parallel_errors():
+    found = Uncached(Pipe(dit()), [1, 2], {"num_inference_steps": 10}, progress=False)
+    growth, (first, second) = found.growth(probes=1), found.damage(probes=1)
+    for i in range(2, 10):
+        alone, after = found.norm(1, i - 1) * growth[i - 1], found.norm(2, i) * growth[i]
+        assert first[i - 1] == pytest.approx(alone**2)
+        assert first[i - 1] + second[i] == pytest.approx((alone + after) ** 2)
+    assert first[0] == second[0] == second[1] == math.inf
 
 
 def test_a_model_that_never_changes_can_be_calibrated():

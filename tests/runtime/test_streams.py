@@ -8,7 +8,7 @@ from torch import nn
 
 import omnicache
 from omnicache.granularity import MLP, Attention, Blocks, Denoiser, Stack
-from omnicache.policy import Policy
+from omnicache.policy import Corrector, Policy
 from omnicache.predictors import Hold, Residual, Taylor
 from omnicache.runtime.streams import Layout, Shape, Signature, layout_by_identity, layout_by_shape, rebuild, tensors_of
 from omnicache.triggers import Every, First, Table
@@ -331,11 +331,12 @@ class Scaling(nn.Module):
 
 
 @pytest.mark.parametrize("how", [Hold(), Taylor(1), Taylor(2)])
+@pytest.mark.parametrize("interval", [2, 3])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_what_the_model_writes_into_is_never_what_is_kept(how, mode):
+def test_what_the_model_writes_into_is_never_what_is_kept(how, interval, mode):
     model, x = Scaling(), torch.zeros(1, 2, 2)
     times = [90.0, 90.0 - 1, 88.0, 87.0, 86.0, 85.0, 84.0]
-    with omnicache.cache(model, Policy(Every(3), Attention(), how)) as run, mode():
+    with omnicache.cache(model, Policy(Every(interval), Attention(), how)) as run, mode():
         outs = [float(model(x, t).mean()) for t in times]
         strip = run.computed
     full = [i for i, m in enumerate(strip) if m == "#"]
@@ -367,6 +368,25 @@ def test_kept_values_have_the_memory_format_of_what_was_computed():
     assert torch.equal(computed, reused)
     assert computed.is_contiguous(memory_format=torch.channels_last)
     assert reused.is_contiguous(memory_format=torch.channels_last)
+
+
+class Eager(Corrector):
+    """Wants a rehearsal at every computed step, the first included, and corrects nothing."""
+
+    def rehearse(self, step):
+        return (0,)
+
+
+@pytest.mark.parametrize("where", [Stack(), Blocks(), Attention() | MLP()])
+def test_a_rehearsal_teaches_nothing(where):
+    """Nor where it has to compute for want of a history: what it saw would stand twice in the ladder of differences."""
+    pipe, outs = Pipe(dit()), []
+    how = Taylor(1) if where == Attention() | MLP() else Residual(Taylor(1))
+    for fix in (None, Eager()):
+        with omnicache.cache(pipe, Policy(First(1) | Every(3), where, how, fix=fix)) as run:
+            outs.append(pipe())
+        assert run.computed == "#..#..#..#"
+    assert torch.equal(*outs)
 
 
 # --- arguments and outputs

@@ -48,7 +48,10 @@ def calibrate(
 def picture_data(plan: omnicache.Plan, labels: list[str]) -> dict[str, Any]:
     """What the calibration pictures show, from a plan's measurements."""
     measured = plan.measured
+    growth = measured["growth"]  # empty where the schedule was not chosen by error
+    error = [n * g or None for n, g in zip(measured["noise"], growth, strict=True)] if growth else None
     return {
+        "error": error,
         "points": measured["points"],
         "labels": labels,
         "similarity": measured["similarity"],

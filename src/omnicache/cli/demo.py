@@ -35,7 +35,7 @@ def demo(
     repeats: Annotated[int | None, typer.Option(min=1, help="Interleaved pairs for each timing (default 5).")] = None,
 ) -> None:
     """Draw pictures without and with every method, and show what was gained and what was lost."""
-    count, pairs = images or (8 if quick else 16), repeats or (2 if quick else 5)
+    count, pairs = images or (6 if quick else 16), repeats or (2 if quick else 5)
     pipe, judge = load(model), zoo.classifier(model)
     classes = spread(len(pipe.labels), count)
 
@@ -57,7 +57,7 @@ def demo(
         task = bar.add_task("calibrating", total=None)
         plans, skipped = {}, []
         contenders = []
-        for contender in lineup(pipe, steps, 4 if quick else 8):
+        for contender in lineup(pipe, steps, quick):
             if isinstance(contender, dict):
                 skipped.append(contender)
             else:
@@ -99,11 +99,11 @@ def calibration_inputs(classes: int, count: int) -> list[dict[str, Any]]:
     return [{"class_labels": [((i // 2) * classes // max(count // 2, 1) + 3) % classes], "seed": 1000 + i} for i in range(count)]
 
 
-def lineup(pipe: Any, steps: int, inputs: int) -> Iterator[Contender | dict[str, Any]]:
+def lineup(pipe: Any, steps: int, quick: bool) -> Iterator[Contender | dict[str, Any]]:
     """What the demo measures: every method, calibrated where it can be; or ``{"method", "why"}`` for one that does not apply."""
     asked = [
         {"class_labels": one["class_labels"], "generator": torch.Generator().manual_seed(one["seed"])}
-        for one in calibration_inputs(len(pipe.labels), inputs)
+        for one in calibration_inputs(len(pipe.labels), 4 if quick else 8)
     ]
     call = {"num_inference_steps": steps, "guidance_scale": GUIDANCE, "output_type": "pt"}
     for name, entry in omnicache.methods().items():
@@ -113,8 +113,8 @@ def lineup(pipe: Any, steps: int, inputs: int) -> Iterator[Contender | dict[str,
             continue
         try:
             if entry.calibrate is not None:
-                fresh = [{**one, "generator": one["generator"].clone_state()} for one in asked]
-                plan = omnicache.calibrate(pipe, fresh, name, progress=False, **call)
+                few = {"probes": 1} if quick and name == "omnicache-trajectory" else {}
+                plan = omnicache.calibrate(pipe, asked, name, progress=False, **few, **call)
             else:
                 plan = entry.plan()
             omnicache.enable(pipe, plan)

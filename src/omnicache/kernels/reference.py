@@ -22,8 +22,13 @@ def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> t
     used = [(h, w) for h, w in zip(history, weights, strict=True) if w != 0.0]
     if not used:
         return torch.zeros_like(history[0])
-    total = used[0][0].to(wide) * used[0][1]
-    for tensor, weight in used[1:]:
+    first, rest = used[0], used[1:]
+    if first[1] == 1.0 and rest:  # the usual case of a residual: one pass and one allocation less
+        total = torch.add(first[0].to(wide), rest[0][0].to(wide), alpha=rest[0][1])
+        rest = rest[1:]
+    else:
+        total = first[0].to(wide) * first[1]
+    for tensor, weight in rest:
         total.add_(tensor.to(wide), alpha=weight)
     return total.to(kind)
 

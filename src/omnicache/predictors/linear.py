@@ -21,8 +21,12 @@ class Linear(Predictor):
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         return (Entry(step, y), *history)[: self.keep]
 
+    def weights_at(self, history: History, step: Step) -> tuple[float, ...]:
+        """The weights of the history's entries for the value at ``step``."""
+        return self.weights(tuple(e.step.position(self.axis) for e in history), step.position(self.axis))
+
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
-        weights = self.weights(tuple(e.step.position(self.axis) for e in history), step.position(self.axis))
+        weights = self.weights_at(history, step)
         if weights[0] == 1.0 and not any(weights[1:]):
             return history[0].tensors
         return tuple(weighted_sum(column, weights) for column in zip(*(e.tensors for e in history), strict=True))

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from omnicache.kernels import weighted_sum
 from omnicache.policy import History, Predictor, Tensors, value
 from omnicache.predictors.hold import Hold
+from omnicache.predictors.linear import Linear
 from omnicache.runtime.step import Step
 
 
@@ -22,4 +24,8 @@ class Residual(Predictor):
         return self.inner.learn(history, step, (), tuple(b - a for a, b in zip(x, y, strict=True)))
 
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
+        if isinstance(self.inner, Linear):  # one sum, with the input as a term of it
+            weights = (1.0, *self.inner.weights_at(history, step))
+            columns = zip(x, *(e.tensors for e in history), strict=True)
+            return tuple(weighted_sum(column, weights) for column in columns)
         return tuple(a + d for a, d in zip(x, self.inner.estimate(history, step, ()), strict=True))

@@ -78,9 +78,14 @@ def panels(calibration: dict[str, Any]) -> list[Panel]:
         (
             "curvature",
             "Curvature over the steps",
-            "How sharply the path bends at each step. Where it is nearly straight, a step can be reused.",
+            "How sharply the path bends at each step: the paper's reason to reuse one.",
         ),
-        ("gamma", "Gamma over the steps", "The correction factor of each step, as the calibration estimated it."),
+        (
+            "error",
+            "What one reuse costs in the end",
+            "The error that a single reuse at this step leaves in the final latent: what this plan was chosen by.",
+        ),
+        ("gamma", "Gamma over the steps", "The share of the noise measured before a reuse that is subtracted at it."),
         ("sigma", "Sigma over the steps", "Sigma of each step, as the calibration recorded it."),
     ]
     for name, title, text in quantities:
