@@ -109,7 +109,7 @@ class Comparison:
             "options": {k: v for k, v in plan.options.items() if k not in ("schedule", "gamma", "coefficients")},
             **self._figures(walls, inside, made),
             "speedup": statistics.median(ratios) if ratios else None,
-            "speedup_spread": [min(ratios), max(ratios)] if ratios else None,
+            "speedup_spread": _middle_half(ratios),
             "compute_fraction": statistics.fmean(fractions),
             "psnr": None if torch.equal(made, base) else float(psnr(made, base).mean()),
             "ssim": float(ssim(made, base).mean()),
@@ -142,6 +142,14 @@ class Comparison:
         if size not in self._base_flops:
             self._base_flops[size] = self._counted(size)[0]
         return self._base_flops[size]
+
+
+def _middle_half(ratios: list[float]) -> list[float] | None:
+    """Lower and upper quartile: one pair disturbed by another program says nothing about the method."""
+    if len(ratios) < 2:
+        return ratios * 2 or None
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return [low, high]
 
 
 def _decides(plan: Plan) -> bool:
