@@ -49,6 +49,8 @@ def variants() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "curvature (second difference): + correction", {"order": "curvature", "curvature": "second", "cutoff": None}
     yield "alternate: + correction, literal gamma", {"order": "alternate", "gamma": "literal", "cutoff": None}
     yield "alternate: + correction, rescaled gamma", {"order": "alternate", "gamma": "rescaled", "cutoff": None}
+    yield "error: + correction, literal gamma", {"order": "error", "gamma": "literal", "cutoff": None}
+    yield "error: + correction, rescaled gamma", {"order": "error", "gamma": "rescaled", "cutoff": None}
     yield "curvature: + correction, literal gamma", {"order": "curvature", "gamma": "literal", "cutoff": None}
     yield "alternate: + correction + snr filter", {"order": "alternate", "cutoff": 0.25, "switch": "snr"}
     yield "alternate: + correction + filter at 0.5", {"order": "alternate", "cutoff": 0.5}
