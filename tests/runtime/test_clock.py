@@ -120,10 +120,10 @@ def test_a_run_that_is_cut_short_never_has_a_last_step_and_the_next_begins_anew(
         assert torch.equal(pipe(), first)
 
 
-def test_frames_or_tokens_with_times_of_their_own():
+def test_a_model_that_is_given_thousandths_of_the_timesteps():
     pipe = Pipe(dit(), FlowMatchEulerDiscreteScheduler())
     pipe.evaluate = lambda x, t, more: pipe.model(x, timestep=(t / 1000).expand(len(x)), **more).sample
-    _, records, _ = watched(pipe, start=4)  # some pipelines hand the model t / 1000
+    _, records, _ = watched(pipe, start=4)
     assert [r.step.index for r in records] == list(range(6))
     assert {r.step.total for r in records} == {6}
 
