@@ -201,6 +201,7 @@ def sample(
     scale: float = 2.0,
     swap: bool = False,
     turn: bool = False,
+    anew: bool = False,
     own: Any = None,
     still: bool = False,
     watch: Watch | None = None,
@@ -212,6 +213,7 @@ def sample(
         guidance: "batched" (both halves in one call), "calls" (two calls), "contexts" (two calls with names).
         swap: the unconditional half, or call, first.
         turn: two calls change places after every step.
+        anew: the condition is a new tensor at every call, the missing one always the same.
         own: a scheduler to use in place of the pipeline's.
         still: always show the model the first input; if it is ``deaf``, none of its features ever changes then.
         watch: called after each evaluation with the step, the model's arguments and its output.
@@ -236,6 +238,8 @@ def sample(
         named = pipe.model.cache_context(name) if guidance == "contexts" else nullcontext()
         shown = first.setdefault(name, x) if still else x
         told = conditions(x if name != "batched" else x[::2])[name]
+        if anew and name == "cond":
+            told = {k: v.clone() for k, v in told.items()}
         arguments = {"hidden_states" if pipe.kind.family != "unet" else "sample": shown, "timestep": t.expand(len(x)), **told}
         with named:
             out = pipe.model(**arguments).sample

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.laws.table import Case, Subject, strips
+from tests.tiny import STEPS, Pipe, sample
 
 import omnicache
 
@@ -48,3 +49,15 @@ def test_the_order_of_cond_and_uncond_does_not_matter(case: Case, subject: Subje
             turning = subject.sample(seeds=(seed,), turn=True)
             assert near(turning, one)
             assert strips(run) == seen
+
+
+@pytest.mark.parametrize("kind", ["dit", "sd3", "unet"])
+@pytest.mark.parametrize("solver", STEPS)
+def test_a_call_that_is_not_known_takes_the_place_that_is_left(kind: str, solver: str) -> None:
+    """One condition is the same tensor throughout and the other is made anew: they must not be taken for one another."""
+    pipe = Pipe(kind, solver)
+    pipe.model.double()
+    with omnicache.cache(pipe, "fora", interval=3) as run:
+        one = sample(pipe, "calls", anew=True)
+        assert near(sample(pipe, "calls", anew=True, turn=True), one)
+    assert len(strips(run)) == 2

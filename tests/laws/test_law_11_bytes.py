@@ -10,6 +10,9 @@ import torch
 from tests.laws.table import Case, Subject, kept, reach, strips
 
 import omnicache
+from omnicache.policy import Entry
+from omnicache.runtime.step import Step
+from omnicache.runtime.store import held_bytes
 
 LAW = 11
 
@@ -33,6 +36,13 @@ def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
         assert (max(most) > 0) == (case.row not in ("none", "fewer-steps"))
         told = {id(v) for r in run.trace.records for v in r.signals.values()}  # a number a sample and step
         assert not [t.shape for t in (ref() for ref in watched) if t is not None and id(t) not in told]
+
+
+def test_shared_storage_is_counted_once_and_a_view_as_all_it_holds() -> None:
+    whole = torch.zeros(10, 4)
+    assert held_bytes([whole, whole], {"a": whole[:2]}, Entry(Step(0), (whole.T,))) == 160
+    assert held_bytes(whole[:1], torch.zeros(3)) == 172
+    assert held_bytes(torch.zeros(()).expand(100, 100)) == 4
 
 
 def test_a_new_shape_or_dtype_drops_what_is_kept(case: Case, subject: Subject) -> None:
