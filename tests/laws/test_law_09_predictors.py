@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from omnicache.predictors import Hold, Residual, Taylor
 from omnicache.runtime.step import Step
 
 
+@dataclass(frozen=True)
 class Bare(Predictor):
     """Holds the last value without being linear in its history, as a method's own predictor may."""
 
