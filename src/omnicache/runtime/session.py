@@ -249,7 +249,7 @@ class Session:
 
     def bytes(self) -> int:
         """Bytes held now, over all runs."""
-        return sum(r.bytes() for r in self._runs.values())
+        return sum(r.bytes() for r in list(self._runs.values()))
 
     # --- calls ---------------------------------------------------------------------------------------------------------
 
