@@ -14,7 +14,7 @@ from torch import nn
 import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import check_inputs, denoisers, scheduler_of, split_call
+from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
 from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
@@ -89,6 +89,9 @@ def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
 def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Caching:
     """Cache every run of ``pipe`` until ``disable(pipe)``.
 
+    Plans belong to denoisers: other pipelines around the same one are cached, too, in every thread. Enabling the same plan on
+    several of them is fine.
+
     Args:
         pipe: a diffusers pipeline, its transformer or unet, or a module with a list of blocks.
         method: a method's name (see ``methods()``), a Plan, a Policy, or the path of a plan file.
@@ -99,31 +102,43 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
     """
     plan = plan_of(method, **options)
     models = denoisers(pipe)
+    shared = {m: _enabled[m] for m in models if m in _enabled and _enabled[m].plan == plan and with_scheduler(pipe) is not None}
     for model in models:
+        if model in shared:
+            continue
         if model in _enabled:
             raise OmniCacheError(
-                f"{type(model).__name__} is already cached by {_enabled[model].plan.method}. Call omnicache.disable(pipe) first."
+                f"{type(model).__name__} is already cached by {_enabled[model].plan.method}, and one denoiser has one plan at a "
+                "time, whatever pipelines share it. Call omnicache.disable(pipe) first."
             )
         _refuse(model, plan)
-    sessions: list[Session] = []
+    fresh: dict[nn.Module, Session] = {}
     try:
         for model in models:
-            found = discover(model) if plan.policies else ModelMap(model, "none", ())
-            sessions.append(Session(found, plan, scheduler_of(pipe)))
+            if model not in shared:
+                found = discover(model) if plan.policies else ModelMap(model, "none", ())
+                fresh[model] = Session(found, plan, with_scheduler(pipe))
     except BaseException:
-        for session in sessions:
+        for session in fresh.values():
             session.detach()
         raise
-    for model, session in zip(models, sessions, strict=True):
-        _enabled[model] = session
-    return Caching(sessions)
+    for session in shared.values():
+        session.admit(pipe)
+    _enabled.update(fresh)
+    return Caching([_enabled[model] for model in models])
 
 
 def disable(pipe: Any) -> None:
-    """Remove all that ``enable`` did, to the bit. Does nothing where nothing is enabled."""
+    """Remove all that ``enable`` did, to the bit. Does nothing where nothing is enabled.
+
+    A denoiser that another enabled pipeline shares stays cached there; runs of this pipeline are passed through.
+    """
     for model in denoisers(pipe):
-        session = _enabled.pop(model, None)
-        if session is not None:
+        session = _enabled.get(model)
+        if session is not None and session.serves_others(pipe):
+            session.leave_out(pipe)
+        elif session is not None:
+            del _enabled[model]
             session.detach()
 
 

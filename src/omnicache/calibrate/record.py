@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import as_call, denoisers, scheduler_of
+from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
 from omnicache.plan import Plan
 from omnicache.policy import Corrector, Policy
@@ -43,7 +43,7 @@ class Recorder(Corrector):
 
 def one_denoiser(pipe: Any) -> torch.nn.Module:
     found = denoisers(pipe)
-    if len(found) != 1 or scheduler_of(pipe) is None:
+    if len(found) != 1 or with_scheduler(pipe) is None:
         raise OmniCacheError("Calibration needs a pipeline with one denoiser and a scheduler.")
     return found[0]
 
@@ -66,7 +66,7 @@ def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None
             latents.append(after.detach().float().clone())
         return out
 
-    session = Session(discover(one_denoiser(pipe)), Plan("calibration", (policy,), min_steps=0), scheduler_of(pipe))
+    session = Session(discover(one_denoiser(pipe)), Plan("calibration", (policy,), min_steps=0), with_scheduler(pipe))
     tap = Tap(scheduler, "step", around)
     before = scheduler.__dict__.get("step")
     scheduler.step = tap

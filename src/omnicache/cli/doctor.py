@@ -11,7 +11,7 @@ from rich.table import Table
 import omnicache
 from omnicache.cli.common import load, print_json, read_input
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import as_call, denoisers, scheduler_of, split_call
+from omnicache.integrations.pipelines import as_call, denoisers, split_call, with_scheduler
 from omnicache.models import discover
 from omnicache.runtime.trace import Trace
 
@@ -47,7 +47,7 @@ def doctor(
     result = {
         "denoiser": type(model.model).__name__,
         "family": model.family,
-        "scheduler": type(loaded.scheduler).__name__ if scheduler_of(loaded) else None,
+        "scheduler": type(loaded.scheduler).__name__ if with_scheduler(loaded) else None,
         "sites": {k: len(model.sites(k)) for k in KINDS},
         "branches": branches,
         "trial_steps": steps,

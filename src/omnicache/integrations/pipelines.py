@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import nn
@@ -34,12 +33,9 @@ def denoisers(target: Any) -> list[nn.Module]:
     return modules
 
 
-def scheduler_of(target: Any) -> Callable[[], Any] | None:
-    """Gives the pipeline's scheduler of the moment; None for a bare module."""
-    if isinstance(target, nn.Module) or not hasattr(target, "scheduler"):
-        return None
-    pipe = ref(target)
-    return lambda: getattr(pipe(), "scheduler", None)
+def with_scheduler(target: Any) -> Any:
+    """The target if it is more than a bare module: something with a scheduler."""
+    return None if isinstance(target, nn.Module) or not hasattr(target, "scheduler") else target
 
 
 def as_call(pipe: Any, given: Any, seed: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def discover(model: nn.Module) -> ModelMap:
     if unet.is_unet(model):
         units = unet.units(model)
         sites = [s for i, (name, part) in enumerate(units) for s in _parts(part, name, i, len(units))]
-        return ModelMap(model, "unet", (root, *sites), lambda branch: unet.below(model, branch))
+        return ModelMap(model, "unet", (root, *sites), (units[0][1],), lambda branch: unet.below(model, branch))
 
     lists = block_lists(model)
     named = [(f"{path}.{i}", block) for path, blocks in lists for i, block in enumerate(blocks)]
@@ -90,4 +90,4 @@ def discover(model: nn.Module) -> ModelMap:
     for i, (name, block) in enumerate(named):
         sites.append(Site(name, "block", (block,), "chain", layer=i, layers=len(named)))
         sites.extend(_parts(block, name, i, len(named)))
-    return ModelMap(model, "transformer", (root, *sites))
+    return ModelMap(model, "transformer", (root, *sites), tuple(blocks[0] for _, blocks in lists))

@@ -44,12 +44,14 @@ class ModelMap:
         model: the denoiser.
         family: "transformer" (blocks in a row), "unet", or "none" (no block was found).
         all: every site except deep ones, in the order of the modules.
+        entries: the modules that hidden states enter first: the first block of every row, in the order of the modules.
         deep_region: gives the modules below a skip connection (U-Nets).
     """
 
     model: nn.Module
     family: str
     all: tuple[Site, ...]
+    entries: tuple[nn.Module, ...] = ()
     deep_region: Callable[[int], tuple[nn.Module, ...]] | None = None
 
     def sites(self, kind: str) -> tuple[Site, ...]:

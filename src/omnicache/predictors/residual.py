@@ -11,7 +11,10 @@ from omnicache.runtime.step import Step
 
 @value
 class Residual(Predictor):
-    """Predicts what a site adds to its input, ``y - x``, and adds it to the fresh input."""
+    """Predicts what a site adds to its input, ``y - x``, and adds it to the fresh input.
+
+    A site without an input of its own shape (the deep part of a U-Net) has no increment: there its value itself is predicted.
+    """
 
     inner: Predictor = field(default_factory=Hold)
     needs_input = True
@@ -21,9 +24,11 @@ class Residual(Predictor):
         return self.inner.exact_degree
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
-        return self.inner.learn(history, step, (), tuple(b - a for a, b in zip(x, y, strict=True)))
+        return self.inner.learn(history, step, (), tuple(b - a for a, b in zip(x, y, strict=True)) if x else y)
 
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
+        if not x:
+            return self.inner.estimate(history, step, ())
         if isinstance(self.inner, Linear):  # one sum, with the input as a term of it
             weights = (1.0, *self.inner.weights_at(history, step))
             columns = zip(x, *(e.tensors for e in history), strict=True)

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 
@@ -40,7 +40,7 @@ class Clock:
     _all: ClassVar[WeakKeyDictionary[Any, Clock]] = WeakKeyDictionary()
 
     def __init__(self, scheduler: Any):
-        self.scheduler = scheduler
+        self._scheduler = ref(scheduler)  # weak: the table of all clocks must not keep it alive
         self.run = 0  # grows with every set_timesteps
         self.taken = 0  # scheduler steps since then
         self.thread: int | None = None  # the thread that set the timesteps
@@ -55,6 +55,10 @@ class Clock:
         if found is None:
             found = cls._all[scheduler] = cls(scheduler)
         return found
+
+    @property
+    def scheduler(self) -> Any:
+        return self._scheduler()
 
     def join(self, listener: Any, share: float, on_step: Callable[[Clock], None]) -> None:
         """``on_step`` is called after every step of the scheduler."""
@@ -105,9 +109,9 @@ class Clock:
         """True after the last step of a run, until timesteps are set anew."""
         return bool(self.times) and self.taken >= len(self.times)
 
-    def works_for(self, thread: int) -> bool:
-        """Whether calls in ``thread`` can be of the run that this scheduler counts."""
-        return not self.idle and self.thread == thread and thread not in self.strangers
+    def works_for(self, key: Any) -> bool:
+        """Whether calls of ``key`` (a thread and a pipeline) can be of the run that this scheduler counts."""
+        return not self.idle and self.thread == key[0] and key not in self.strangers
 
     def shows(self, start: int | None, time: float | None, slack: int = 0) -> bool:
         """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``.

@@ -15,6 +15,8 @@ from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Signal, Trigger
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.run import BranchState, Run
+from omnicache.runtime.signals import moving
+from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
 
@@ -29,6 +31,7 @@ class Pass:
     """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks."""
 
     __slots__ = (
+        "_calls",
         "_decided",
         "_finish",
         "_signals",
@@ -50,54 +53,87 @@ class Pass:
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
+        self._calls: dict[int, int] = {}
 
     def decision(self, trigger: Trigger) -> Decision:
         if self.forced is not None:
             return self.forced
-        return self.run.triggers[trigger].decide(self.step, self._signals)
+        state = self.run.triggers[trigger]
+        if state.decided != self.step.index and any(s not in self._signals for s in trigger.signals):
+            return Decision.COMPUTE  # what comes before the watched block; the trigger is asked when there is something to see
+        return state.decide(self.step, self._signals)
 
     def reuses(self, policy: Policy) -> bool:
         key = id(policy)  # hashing a policy at every call of every block would cost more than passing the block
         found = self._decided.get(key)
         if found is None:
-            found = self._decided[key] = self.decision(policy.when)
+            found = self.decision(policy.when)
+            if self.forced is not None or self.run.triggers[policy.when].decided == self.step.index:
+                self._decided[key] = found
         return found is not Decision.COMPUTE
 
     def checks(self, trigger: Trigger) -> bool:
         return self.decision(trigger) is Decision.CHECK
 
     def measure(self, at: str, module: nn.Module, bound: Mapping[str, Any]) -> None:
-        """Measure the signals that are read at ``at``; the previous values are those of the last visited step."""
+        """Measure the signals that are read at ``at``; the previous values are those of the last visited step.
+
+        A model may have several rows of blocks, and the first may refine the text only: a row whose input has not changed at all
+        says nothing, and the next one is asked, down to the last.
+        """
+        entered, last = self.branch.entered, len(self.session.model.entries) == 1
         for signal in self.session.signals:
-            if signal.at != at:
+            if signal.at != at or self._signals.get(signal) is not None:
                 continue
-            now = signal.probe(module, bound)
-            if now is None:
+            found = signal.probe(module, bound)
+            if found is None:
                 self.trace.note(
                     f"{type(module).__name__} has no input for {type(signal).__name__}; its hidden states were watched."
                 )
-                now = next((v for v in bound.values() if isinstance(v, torch.Tensor) and v.ndim >= 3), None)
-            before = self.branch.seen.get(signal)
-            same = now is not None and before is not None and now.shape == before.shape and now.dtype == before.dtype
-            self._signals[signal] = signal.compare(now, before) if same and now is not None and before is not None else None
-            if now is not None:
-                self.branch.seen[signal] = now.detach().clone()
+            now = (found,) if found is not None else moving(bound)
+            before = self.branch.seen.get((signal, module), ())
+            self.branch.seen[signal, module] = own(now)
+            change = None
+            if now and [(t.shape, t.dtype) for t in now] == [(t.shape, t.dtype) for t in before]:
+                changes = [signal.compare(a, b) for a, b in zip(now, before, strict=True)]
+                change = changes[0] if len(changes) == 1 else torch.stack([c.amax() for c in changes]).amax()[None]
+            if at == "stack" and module not in entered:
+                entered.append(module)
+            if change is not None and at == "stack" and not last and module is not entered[-1] and not bool(change.any()):
+                continue
+            self._signals[signal] = change
         self.record.signals = dict(self._signals)
         for trigger in self.session.plan.triggers:
             if all(s in self._signals for s in trigger.signals):
                 self.decision(trigger)
 
-    def cell(self, policy: Policy, site: Site) -> Cell:
-        return get_or_make(self.branch.cells, (id(policy), site), Cell)
+    def settle(self) -> None:
+        """Triggers whose signals did not show up in the whole pass decide without them: to compute."""
+        for trigger in self.session.plan.triggers:
+            state = self.run.triggers[trigger]
+            if self.forced is None and state.decided != self.step.index:
+                state.decide(self.step, self._signals)
+                missing = [type(s).__name__ for s in trigger.signals if s not in self._signals]
+                if missing:
+                    self.trace.note(f"{', '.join(missing)} was not to be seen in some steps, which were computed.")
 
-    def chain(self, policy: Policy, site: Site) -> ChainState:
-        return get_or_make(self.branch.chains, (id(policy), site), ChainState)
+    def turn(self, role: Role) -> int:
+        """How often this role was called in this pass before: some models call a module several times, each on another stream."""
+        found = self._calls.get(id(role), 0)
+        self._calls[id(role)] = found + 1
+        return found
 
-    def region(self, policy: Policy, site: Site) -> RegionState:
-        return get_or_make(self.branch.regions, (id(policy), site), RegionState)
+    def cell(self, policy: Policy, site: Site, turn: int) -> Cell:
+        return get_or_make(self.branch.cells, (id(policy), site, turn), Cell)
+
+    def chain(self, policy: Policy, site: Site, turn: int) -> ChainState:
+        return get_or_make(self.branch.chains, (id(policy), site, turn), ChainState)
+
+    def region(self, policy: Policy, site: Site, turn: int) -> RegionState:
+        return get_or_make(self.branch.regions, (id(policy), site, turn), RegionState)
 
     @property
-    def shapes(self) -> dict[Site, tuple[Shape, Layout | None]]:
+    def shapes(self) -> dict[tuple[Site, int], tuple[Shape, Layout | None]]:
         return self.branch.shapes
 
     def selector_state(self, policy: Policy) -> Any:
@@ -131,6 +167,7 @@ class Pass:
         token = active.set(self)
         try:
             out = proceed()
+            self.settle()
             for action in self._finish:
                 action()
             return out

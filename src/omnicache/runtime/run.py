@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
 import torch
+from torch import nn
 
 from omnicache.errors import OmniCacheError
 from omnicache.models.map import Site
-from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Trigger
+from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Tensors, Trigger
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.executors import Cell, ChainState, RegionState
 from omnicache.runtime.step import Step
@@ -35,13 +36,14 @@ class BranchState:
 
     def __init__(self, geometry: Any):
         self.geometry = geometry
-        self.cells: dict[tuple[int, Site], Cell] = {}
-        self.chains: dict[tuple[int, Site], ChainState] = {}
-        self.regions: dict[tuple[int, Site], RegionState] = {}
-        self.shapes: dict[Site, tuple[Shape, Layout | None]] = {}
+        self.cells: dict[tuple[int, Site, int], Cell] = {}  # by policy, site, and number of the call within a pass
+        self.chains: dict[tuple[int, Site, int], ChainState] = {}
+        self.regions: dict[tuple[int, Site, int], RegionState] = {}
+        self.shapes: dict[tuple[Site, int], tuple[Shape, Layout | None]] = {}
         self.selectors: dict[Policy, Any] = {}
         self.correctors: dict[Corrector, Any] = {}
-        self.seen: dict[Signal, torch.Tensor] = {}
+        self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
+        self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.condition: ReferenceType[torch.Tensor] | None = None
 
     def free(self) -> None:
@@ -206,7 +208,8 @@ def time_of(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
 
     With ``on_host``, None if reading it would wait for a device.
     """
-    for name in TIMES:
+    others = (n for n in bound if n not in TIMES and "timestep" in n and not n.startswith("num"))
+    for name in (*TIMES, *others):
         when = bound.get(name)
         if isinstance(when, torch.Tensor) and when.numel():
             if on_host and when.device.type != "cpu":

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Decision, Policy
+from omnicache.runtime.caller import callers
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
@@ -41,15 +43,17 @@ class Session:
     Args:
         model: what was found in the denoiser.
         plan: what to do.
-        scheduler: gives the object whose steps are the clock, now or later replaced; None for a bare denoiser.
+        pipe: the pipeline whose scheduler is the clock of loops that no pipeline runs; None for a bare denoiser.
     """
 
-    def __init__(self, model: ModelMap, plan: Plan, scheduler: Callable[[], Any] | None = None):
+    def __init__(self, model: ModelMap, plan: Plan, pipe: Any = None):
         self.model, self.plan = model, plan
         self.notes: list[str] = []
         self.signals = tuple(dict.fromkeys(s for t in plan.triggers for s in t.signals))
-        self._scheduler = scheduler
-        self._clock: Clock | None = None
+        self._given = ref(pipe) if pipe is not None else lambda: None
+        self._clocks: dict[int, Clock] = {}  # by the pipeline's id
+        self._admitted: dict[int, ref[Any]] = {} if pipe is None else {id(pipe): ref(pipe)}
+        self._left_out: dict[int, ref[Any]] = {}  # pipelines that share the denoiser and are not to be cached
         self._runs: dict[Any, Run] = {}
         self._hooks: list[Hook] = []
         self.last: Run | None = None
@@ -57,7 +61,7 @@ class Session:
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
         try:
-            self._attach_clock()
+            self._listen(pipe, wanted=True)
             self._tap_contexts()
             self._hooks.append(Hook(model.model, self._denoise))
             for module, found in roles.items():
@@ -105,26 +109,49 @@ class Session:
                 for site in checked:
                     roles.setdefault(site.modules[-1], []).append(Check(site, trigger))
         if any(s.at == "stack" for s in self.signals):
-            blocks = self.model.sites("block")
-            if not blocks:
-                raise OmniCacheError(
-                    f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has no row of blocks."
-                )
-            roles.setdefault(blocks[0].modules[0], []).append(Probe(blocks[0].modules[0], signatures))
+            if not self.model.entries:
+                raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has none.")
+            for entry in self.model.entries:
+                roles.setdefault(entry, []).append(Probe(entry, signatures))
         return roles
 
-    def _attach_clock(self) -> None:
-        scheduler = self._scheduler() if self._scheduler is not None else None
+    def _listen(self, pipe: Any, wanted: bool = False) -> Clock | None:
+        """The clock of a pipeline's scheduler of the moment, which is listened to from now on, in place of the one before."""
+        key, scheduler = id(pipe), getattr(pipe, "scheduler", None)
+        clock = self._clocks.get(key)
+        if clock is not None and clock.scheduler is scheduler:
+            return clock
+        self._hear_no_more(key)
         if scheduler is None or not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
-            if self.plan.steps != 1.0:
+            if wanted and self.plan.steps != 1.0:
                 raise OmniCacheError(
                     f"{self.plan.method} thins out a scheduler's steps, and there is none. Pass the pipeline, not its denoiser."
                 )
-            return
-        if self._clock is not None:
-            self._clock.leave(self)
-        self._clock = Clock.of(scheduler)
-        self._clock.join(self, self.plan.steps, self._stepped)
+            return None
+        clock = self._clocks[key] = Clock.of(scheduler)
+        clock.join(self, self.plan.steps, self._stepped)
+        return clock
+
+    def _hear_no_more(self, key: int) -> None:
+        clock = self._clocks.pop(key, None)
+        if clock is not None and clock not in self._clocks.values():
+            clock.leave(self)
+
+    def admit(self, pipe: Any) -> None:
+        """Another pipeline around the same denoiser is to be cached by the same plan."""
+        self._left_out.pop(id(pipe), None)
+        self._admitted[id(pipe)] = ref(pipe)
+        self._listen(pipe, wanted=True)
+
+    def serves_others(self, pipe: Any) -> bool:
+        """Whether this plan was enabled on another pipeline around the same denoiser, too."""
+        return id(pipe) in self._admitted and any(r() is not None for k, r in self._admitted.items() if k != id(pipe))
+
+    def leave_out(self, pipe: Any) -> None:
+        """From now on runs of this pipeline go uncached, while others around the same denoiser stay as they are."""
+        self._admitted.pop(id(pipe), None)
+        self._left_out[id(pipe)] = ref(pipe)
+        self._hear_no_more(id(pipe))
 
     def _tap_contexts(self) -> None:
         """Read the names that pipelines give their calls (``cache_context("cond")``), where they do."""
@@ -149,8 +176,8 @@ class Session:
             hook.remove()
         self._hooks.clear()
         self.model.model.__dict__.pop("cache_context", None)
-        if self._clock is not None:
-            self._clock.leave(self)
+        for key in list(self._clocks):
+            self._hear_no_more(key)
         for key in list(self._runs):
             self._end(key)
 
@@ -165,19 +192,19 @@ class Session:
         finally:
             _request.reset(token)
 
-    def _key(self) -> Any:
+    def _key(self, pipe: Any) -> Any:
+        """What runs are kept apart by: the thread or request, and the pipeline."""
         request = _request.get()
-        return threading.get_ident() if request is None else ("request", request)
+        return (threading.get_ident() if request is None else ("request", request)), id(pipe if pipe is not None else self._given())
 
-    def _run_for(self, geometry: Any, bound: Mapping[str, Any]) -> Run:
-        """The run that a call belongs to: the current one of this thread or request, or a new one."""
-        if self._clock is not None and self._scheduler is not None and self._scheduler() is not self._clock.scheduler:
-            self._attach_clock()  # the pipeline got another scheduler after `enable`
-        key, clock = self._key(), self._clock
+    def _run_for(self, pipe: Any, geometry: Any, bound: Mapping[str, Any]) -> Run:
+        """The run that a call belongs to: the current one of this thread or request and pipeline, or a new one."""
+        key = self._key(pipe)
+        clock = self._listen(pipe if pipe is not None else self._given())
         if clock is not None and (not clock.works_for(key) if _request.get() is None else clock.idle):
-            clock = None  # another thread's or pipeline's scheduler is at work: time this run by its timesteps
+            clock = None  # another thread's or loop's scheduler is at work: time this run by its timesteps
         run = self._runs.get(key)
-        if run is not None and clock is not None and clock.run == run.clock_run:
+        if run is not None and clock is not None and clock.run == run.clock_run and pipe is None:
             again = run.again(clock.taken, bound) and not clock.shows(run.start, time_of(bound))
             # Another scheduler's run after a cancelled one: told by its times, where they can be read without waiting for a device.
             if again or (run.tells and not clock.shows(run.start, time_of(bound, on_host=True), slack=1)):
@@ -197,10 +224,20 @@ class Session:
         if run is None:
             lone = self._runs.get(key)
             self._end(key)
+            self._drop_cancelled(key)
             self._mend()
             run = self._runs[key] = Run(self, clock)
             run.lone_before = lone.lone_before + 1 if lone is not None and lone.count == 0 else 0
         return run
+
+    def _drop_cancelled(self, key: Any) -> None:
+        """A run that begins ends the cancelled ones of its thread: those whose pipeline is not at work further up."""
+        mine = [k for k in self._runs if k[0] == key[0] and isinstance(k[0], int)]
+        if mine:
+            at_work = {id(pipe) for pipe in callers(self.model.model)}
+            for k in mine:
+                if k[1] not in at_work:
+                    self._end(k)
 
     def _mend(self) -> None:
         """Blocks that were compiled after ``enable`` have lost their hook: put it around the compiled call."""
@@ -224,6 +261,12 @@ class Session:
             self.notes.append(sentence)
             warnings.warn(f"OmniCache ({self.plan.method}): {sentence}", stacklevel=3)
 
+    def _newest(self) -> Run | None:
+        """The newest run of this thread or request, in progress or done."""
+        here = self._key(None)[0]
+        mine = [run for key, run in list(self._runs.items()) if key[0] == here]
+        return mine[-1] if mine else self.last
+
     def _end(self, key: Any) -> None:
         run = self._runs.pop(key, None)
         if run is not None:
@@ -244,7 +287,7 @@ class Session:
     @property
     def trace(self) -> Trace:
         """The newest run's."""
-        run = self._runs.get(self._key()) or self.last
+        run = self._newest()
         return run.trace if run is not None else Trace(self.plan.method, notes=list(self.notes))
 
     def bytes(self) -> int:
@@ -263,18 +306,21 @@ class Session:
     def _denoise(self, call: Callable[..., Any], args: Args, kwargs: dict[str, Any]) -> Any:
         """The hook of the denoiser itself."""
         current = active.get()
-        if (current is not None and current.session is self) or (not self.plan.policies and self._clock is None):
+        if (current is not None and current.session is self) or (not self.plan.policies and not self._clocks):
+            return call(*args, **kwargs)
+        pipe = next(callers(self.model.model), None)
+        if self._left_out and (left := self._left_out.get(id(pipe))) is not None and left() is pipe:
             return call(*args, **kwargs)
         bound = self._signature.bind(args, kwargs)
-        geometry = tuple((n, v.shape, v.dtype, v.device) for n, v in bound.items() if isinstance(v, torch.Tensor))
-        run = self._run_for(geometry, bound)
+        geometry = tuple((n, t.shape, t.dtype, t.device) for n, v in bound.items() for t in tensors_of(v))
+        run = self._run_for(pipe, geometry, bound)
         began = time.perf_counter()
         try:
             step = run.step(bound)
             record = Record(step)
             out = self._evaluate(run, run.state_of(step, geometry, bound), record, call, args, kwargs, bound)
         except BaseException:
-            self._end(self._key())
+            self._end(self._key(pipe))
             raise
         run.trace.records.append(record)
         spent = time.perf_counter() - began
@@ -368,7 +414,7 @@ class _Signatures(dict[nn.Module, Signature]):
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep, Stack
+    from omnicache.granularity import CrossAttention, Deep
 
     name = type(model.model).__name__
     if isinstance(policy.where, Deep):
@@ -377,6 +423,4 @@ def needs(method: str, policy: Policy, model: ModelMap) -> str:
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
     if isinstance(policy.where, CrossAttention):
         return f"{method} needs cross-attention, and {name} has none."
-    if isinstance(policy.where, Stack) and model.family == "unet":
-        return f"{method} needs a transformer's row of blocks, and {name} is a U-Net. Try deepcache."
     return f"{method} finds nothing to cache in {name} at {policy.where}."

@@ -10,7 +10,17 @@ import torch
 from torch import nn
 
 from omnicache.kernels import relative_change
-from omnicache.policy import Signal, value
+from omnicache.policy import Signal, Tensors, value
+from omnicache.runtime.streams import tensors_of
+
+
+def moving(bound: Mapping[str, Any]) -> Tensors:
+    """What can be watched in a model that is not known: its hidden states, or else all streams among its arguments."""
+    if isinstance(x := bound.get("hidden_states"), torch.Tensor):
+        return (x,)
+    found = [t for v in bound.values() for t in tensors_of(v) if t.is_floating_point()]
+    rank = 3 if any(t.ndim >= 3 for t in found) else 2
+    return tuple(t if rank == 3 else t[None] for t in found if t.ndim >= rank)
 
 
 class _Change(Signal):
@@ -28,7 +38,7 @@ class LatentChange(_Change):
     at: ClassVar[str] = "denoiser"
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
-        return next((v for v in bound.values() if isinstance(v, torch.Tensor) and v.ndim >= 3), None)
+        return next((t for v in bound.values() for t in tensors_of(v) if t.ndim >= 3 and t.is_floating_point()), None)
 
 
 @value

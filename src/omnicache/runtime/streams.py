@@ -61,6 +61,8 @@ def rebuild(like: Any, tensors: Tensors) -> Any:
 def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
     if isinstance(part, torch.Tensor):
         return next(supply)
+    if type(part) is dict:
+        return {k: _rebuild(v, supply) for k, v in part.items()}
     if isinstance(part, Mapping):
         # diffusers' outputs are OrderedDict dataclasses: rebuilt by their own constructor
         return type(part)(**{k: _rebuild(v, supply) for k, v in part.items()})

@@ -39,11 +39,12 @@ class Cell:
             self.history = ()
         return len(self.history) > lag
 
-    def learn(self, p: Pass, policy: Policy, x: Tensors, y: Tensors) -> None:
+    def learn(self, p: Pass, policy: Policy, x: Tensors, y: Tensors, owned: bool = False) -> None:
+        """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway."""
         if self.lent.spoiled():
             self.history = ()
         self.lent.forget()
-        kept = y if policy.how.needs_input else own(y)
+        kept = y if owned or (x and policy.how.needs_input) else own(y)
         self.history = policy.how.learn(self.history, p.step, x, kept)
 
     def estimate(self, p: Pass, policy: Policy, x: Tensors) -> Tensors:

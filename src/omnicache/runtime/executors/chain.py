@@ -97,7 +97,7 @@ class Chain:
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE:
             return proceed(args, kwargs)
-        state = p.chain(self.policy, self.site)
+        state = p.chain(self.policy, self.site, p.turn(self))
         bound = self.signature.bind(args, kwargs)
         if p.reuses(self.policy):
             segment = state.owner.get(self.index)

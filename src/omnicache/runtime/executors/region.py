@@ -42,7 +42,7 @@ class Region:
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE:
             return proceed(args, kwargs)
-        state = p.region(self.policy, self.site)
+        state = p.region(self.policy, self.site, p.turn(self))
         if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):
             p.count("reused")
             shape = state.shapes[self.module]
@@ -65,6 +65,6 @@ class Region:
         state.cell.lent.always_copy |= state.watch.spoiled()  # what is written to now will be when it is lent, too
         state.watch.watch(())
         if value:
-            state.cell.learn(p, self.policy, (), value)
+            state.cell.learn(p, self.policy, (), value, owned=True)
         else:
             state.cell.history = ()  # another module than before was the last: its value is learned next time

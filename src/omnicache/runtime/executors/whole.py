@@ -26,7 +26,8 @@ class Whole:
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE:
             return proceed(args, kwargs)
-        cell, seen = p.cell(self.policy, self.site), p.shapes.get(self.site)
+        turn = p.turn(self)
+        cell, seen = p.cell(self.policy, self.site, turn), p.shapes.get((self.site, turn))
         if seen is not None and p.reuses(self.policy) and cell.ready(p.lag):
             x = self._streams(seen, args, kwargs)
             if x is not None:
@@ -41,7 +42,7 @@ class Whole:
             seen = (Shape(out), layout)
             x = self._streams(seen, args, kwargs)
             if x is not None and y:
-                p.shapes[self.site] = seen
+                p.shapes[self.site, turn] = seen
                 cell.learn(p, self.policy, x, y)
             else:
                 p.trace.note(f"{self.site.name} is always computed: which of its inputs its output continues is not clear.")
