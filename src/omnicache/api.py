@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -23,14 +23,25 @@ from omnicache.runtime.hook import is_compiled
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
 
-_enabled: WeakKeyDictionary[nn.Module, Session] = WeakKeyDictionary()
+_enabled: WeakKeyDictionary[nn.Module, ref[Session]] = WeakKeyDictionary()
+"""Weak on both sides: the hooks hold the session, so that a model that is forgotten while enabled can go."""
+
+
+def _session_of(model: nn.Module) -> Session | None:
+    known = _enabled.get(model)
+    return known() if known is not None else None
 
 
 class Caching:
     """What ``enable`` and ``cache`` return: print it to see what was computed, saved and kept, and what was not, and why."""
 
-    def __init__(self, sessions: Sequence[Session]):
-        self.sessions = tuple(sessions)
+    def __init__(self, sessions: Sequence[Session], pipe: Any):
+        self.sessions, self._pipe = tuple(sessions), pipe
+
+    def disable(self) -> None:
+        """Remove all that was enabled, also if the pipeline has got another denoiser since."""
+        for session in self.sessions:
+            _stop(session, self._pipe)
 
     @property
     def trace(self) -> Trace:
@@ -102,30 +113,31 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
     """
     plan = plan_of(method, **options)
     models = denoisers(pipe)
-    shared = {m: _enabled[m] for m in models if m in _enabled and _enabled[m].plan == plan and with_scheduler(pipe) is not None}
+    present = {m: s for m in models if (s := _session_of(m)) is not None}
     for model in models:
-        if model in shared:
+        if model in present and present[model].plan == plan and with_scheduler(pipe) is not None:
             continue
-        if model in _enabled:
+        if model in present:
             raise OmniCacheError(
-                f"{type(model).__name__} is already cached by {_enabled[model].plan.method}, and one denoiser has one plan at a "
+                f"{type(model).__name__} is already cached by {present[model].plan.method}, and one denoiser has one plan at a "
                 "time, whatever pipelines share it. Call omnicache.disable(pipe) first."
             )
         _refuse(model, plan)
     fresh: dict[nn.Module, Session] = {}
     try:
         for model in models:
-            if model not in shared:
+            if model not in present:
                 found = discover(model) if plan.policies else ModelMap(model, "none", ())
                 fresh[model] = Session(found, plan, with_scheduler(pipe))
     except BaseException:
         for session in fresh.values():
             session.detach()
         raise
-    for session in shared.values():
+    for session in present.values():
         session.admit(pipe)
-    _enabled.update(fresh)
-    return Caching([_enabled[model] for model in models])
+    for model, session in fresh.items():
+        _enabled[model] = ref(session)
+    return Caching([fresh.get(model) or present[model] for model in models], pipe)
 
 
 def disable(pipe: Any) -> None:
@@ -133,13 +145,19 @@ def disable(pipe: Any) -> None:
 
     A denoiser that another enabled pipeline shares stays cached there; runs of this pipeline are passed through.
     """
-    for model in denoisers(pipe):
-        session = _enabled.get(model)
-        if session is not None and session.serves_others(pipe):
-            session.leave_out(pipe)
-        elif session is not None:
-            del _enabled[model]
-            session.detach()
+    current = {getattr(m, "_orig_mod", m) for m in denoisers(pipe)}
+    for model in [*current, *(m for m in list(_enabled) if m not in current)]:
+        session = _session_of(model)
+        if session is not None and (model in current or session.admits(pipe)):
+            _stop(session, pipe)
+
+
+def _stop(session: Session, pipe: Any) -> None:
+    if session.serves_others(pipe):
+        session.leave_out(pipe)
+    else:
+        _enabled.pop(session.model.model, None)
+        session.detach()
 
 
 class cache(AbstractContextManager[Caching]):
@@ -154,12 +172,16 @@ class cache(AbstractContextManager[Caching]):
 
     def __init__(self, pipe: Any, method: str | Path | Plan | Policy, **options: Any):
         self._pipe, self._plan = pipe, plan_of(method, **options)
+        self._run: Caching | None = None
 
     def __enter__(self) -> Caching:
-        return enable(self._pipe, self._plan)
+        self._run = enable(self._pipe, self._plan)
+        return self._run
 
     def __exit__(self, *problem: object) -> None:
-        disable(self._pipe)
+        if self._run is not None:
+            self._run.disable()
+            self._run = None
 
     def __repr__(self) -> str:
         return f"{self._plan.method}, not active: write `with omnicache.cache(...) as run:`, or use omnicache.enable(pipe, ...)."
@@ -187,7 +209,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
     ours, call = split_call(pipe, options, known)
     registry.check_options(f"calibration of {method}", entry.calibrate, ours)
     for model in denoisers(pipe):
-        if model in _enabled:
+        if _session_of(model) is not None:
             raise OmniCacheError("Calibration measures uncached runs. Call omnicache.disable(pipe) first.")
     plan = entry.calibrate(pipe, listed, call, progress, **ours)
     model = denoisers(pipe)[0]

@@ -95,13 +95,11 @@ ROWS: dict[str, Row] = {
     "none": Row("none", {}, ANY, "nothing", full, {}, full),
     "fewer-steps": Row("fewer-steps", {"ratio": 0.5}, ANY, "nothing", full, {"ratio": 0.3}, full, share=0.5),
     "fora": Row("fora", {"interval": 3}, ANY, "module", every_third_from_the_end, {"interval": 1000}, ends),
-    "fora/stack": Row(
-        "fora", {"granularity": "stack", "count": "up"}, TRANSFORMERS, "stack", every_third, {"interval": 1000}, begin
-    ),
+    "fora/stack": Row("fora", {"granularity": "stack", "count": "up"}, ANY, "stack", every_third, {"interval": 1000}, begin),
     "taylorseer": Row(
         "taylorseer",
         _taylor,
-        TRANSFORMERS,
+        ANY,
         "stack",
         marked(lambda i, n: i < 2 or (i - 1) % 3 == 0),
         {"interval": 1000},
@@ -110,7 +108,7 @@ ROWS: dict[str, Row] = {
     "taylorseer/module": Row(
         "taylorseer", _newton, ANY, "module", marked(lambda i, n: i < 3 or (i - 2) % 3 == 0), {"interval": 1000}, _first3
     ),
-    "teacache": Row("teacache", {"threshold": 0.4}, TRANSFORMERS, "stack", None, {"threshold": math.inf}, ends),
+    "teacache": Row("teacache", {"threshold": 0.4}, ANY, "stack", None, {"threshold": math.inf}, ends),
     "speca": Row("speca", _speca, TRANSFORMERS, "module", None, {"threshold": math.inf, "longest": 1000}, _first3),
     "speca/redo": Row(
         "speca", {**_speca, "redo": True}, TRANSFORMERS, "module", None, {"threshold": math.inf, "longest": 1000}, _first3
@@ -128,7 +126,7 @@ ROWS: dict[str, Row] = {
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "omnicache-trajectory": Row(
-        "omnicache-trajectory", {"schedule": _trajectory}, TRANSFORMERS, "stack", _trajectory, {"schedule": begin}, begin
+        "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
     ),
     "omnicache-trajectory/module": Row(
         "omnicache-trajectory",

@@ -8,25 +8,42 @@ from omnicache.errors import OmniCacheError
 from omnicache.models import unet
 from omnicache.models.map import ModelMap, Site
 
-MLP_NAMES = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "ff_context", "mlp_context", "ff1", "ff2")
+MLP_ENDINGS = ("ff", "mlp", "ffn", "feed_forward", "feedforward", "ff_context", "mlp_context", "ff1", "ff2")
+SELF_NAMES = ("attn", "attn1", "self_attn", "self_attention", "attention")
 CROSS_NAMES = ("attn2", "cross_attn", "cross_attention", "crossattn")
 
 
-def is_attention(module: nn.Module) -> bool:
-    """Queries and keys by name, torch's own attention, or a class that calls itself one and has parameters."""
-    by_parts = hasattr(module, "to_q") and hasattr(module, "to_k")
-    by_name = "attention" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=True))
-    return by_parts or isinstance(module, nn.MultiheadAttention) or by_name
+def _short(name: str) -> str:
+    return name.rsplit(".", 1)[-1].lower()
+
+
+def _attends(module: nn.Module) -> bool:
+    """Queries and keys by name, or torch's own attention."""
+    return (hasattr(module, "to_q") and hasattr(module, "to_k")) or isinstance(module, nn.MultiheadAttention)
+
+
+def is_attention(name: str, module: nn.Module) -> bool:
+    """By its parts; by what it or its place calls itself only if it has parameters and does not wrap an attention."""
+    if _attends(module):
+        return True
+    named = "attention" in type(module).__name__.lower() or _short(name) in (*SELF_NAMES, *CROSS_NAMES)
+    inside = (m for m in module.modules() if m is not module)
+    return named and any(True for _ in module.parameters()) and not any(map(_attends, inside))
 
 
 def is_cross(name: str, module: nn.Module) -> bool:
-    flagged = getattr(module, "is_cross_attention", None)
-    return bool(flagged) if flagged is not None else name.rsplit(".", 1)[-1] in CROSS_NAMES
+    """By its place first: some classes call an attention cross that is given its own sequence."""
+    short = _short(name)
+    if short in CROSS_NAMES or "_to_" in short:
+        return True
+    return short not in SELF_NAMES and bool(getattr(module, "is_cross_attention", False))
 
 
 def is_mlp(name: str, module: nn.Module) -> bool:
-    short, kind = name.rsplit(".", 1)[-1].lower(), type(module).__name__.lower()
-    return short in MLP_NAMES or "feedforward" in kind or kind.endswith("mlp")
+    short, kind = _short(name), type(module).__name__.lower()
+    named = short in MLP_ENDINGS or short.endswith(("_mlp", "_ffn", "_ff"))
+    has_parts = any(True for _ in module.children()) and not isinstance(module, (nn.ModuleList, nn.ModuleDict))
+    return (named and has_parts) or "feedforward" in kind or kind.endswith("mlp")
 
 
 def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
@@ -55,7 +72,7 @@ def _parts(block: nn.Module, prefix: str, layer: int, layers: int) -> list[Site]
     def look(module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
             here = f"{path}.{name}"
-            if is_attention(child):
+            if is_attention(here, child):
                 kind = "cross_attention" if is_cross(here, child) else "attention"
                 out.append(Site(here, kind, (child,), layer=layer, layers=layers))
             elif is_mlp(here, child):

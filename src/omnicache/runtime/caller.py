@@ -33,9 +33,13 @@ def callers(model: nn.Module) -> Iterator[Any]:
                 yield found
 
 
+def holds(candidate: Any, model: nn.Module) -> bool:
+    """Whether the model, or a compiled form of it, is among an object's parts."""
+    parts = getattr(candidate, "__dict__", {}).values()
+    return any(part is model or getattr(part, "_orig_mod", None) is model for part in parts if isinstance(part, nn.Module))
+
+
 def _leads(candidate: Any, model: nn.Module) -> bool:
     """Whether this object has both the model and a scheduler among its parts."""
-    parts = getattr(candidate, "__dict__", None)
-    if not parts or "scheduler" not in parts:
-        return False
-    return hasattr(parts["scheduler"], "set_timesteps") and any(part is model for part in parts.values())
+    scheduler = getattr(candidate, "__dict__", {}).get("scheduler")
+    return scheduler is not None and hasattr(scheduler, "set_timesteps") and holds(candidate, model)

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakMethod, ref
 
 import torch
 
@@ -16,8 +16,16 @@ class Tap:
 
     def __init__(self, owner: Any, name: str, around: Callable[..., Any]):
         self._owner, self._name, self._around = owner, name, around
+        self._before = owner.__dict__.get(name)
         self.plain = getattr(owner, name)
         functools.update_wrapper(self, self.plain, updated=())
+
+    def remove(self) -> None:
+        """Put back what stood there before, if it is still this that stands there."""
+        if self._owner.__dict__.get(self._name) is self:
+            del self._owner.__dict__[self._name]
+            if self._before is not None:
+                self._owner.__dict__[self._name] = self._before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._around(self.plain, *args, **kwargs)
@@ -47,7 +55,8 @@ class Clock:
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
-        self._listeners: dict[Any, tuple[float, Callable[[Clock], None]]] = {}
+        self._taps: list[Tap] = []
+        self._listeners: WeakKeyDictionary[Any, tuple[float, WeakMethod[Callable[[Clock], None]]]] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, scheduler: Any) -> Clock:
@@ -64,18 +73,19 @@ class Clock:
         """``on_step`` is called after every step of the scheduler."""
         if not self._listeners:
             for name, around in (("set_timesteps", self._set_timesteps), ("step", self._step)):
-                setattr(self.scheduler, name, Tap(self.scheduler, name, around))
+                self._taps.append(Tap(self.scheduler, name, around))
+                setattr(self.scheduler, name, self._taps[-1])
             if getattr(self.scheduler, "num_inference_steps", None):
                 self.thread = threading.get_ident()
                 self._read()
-        self._listeners[listener] = (share, on_step)
+        self._listeners[listener] = (share, WeakMethod(on_step))
 
     def leave(self, listener: Any) -> None:
         if self._listeners.pop(listener, None) is not None and not self._listeners:
             self._all.pop(self.scheduler, None)  # it holds its scheduler, and what it knew is old once it stops listening
-            for name in ("set_timesteps", "step"):
-                if isinstance(self.scheduler.__dict__.get(name), Tap):
-                    del self.scheduler.__dict__[name]
+            for tap in self._taps:
+                tap.remove()
+            self._taps.clear()
 
     def _set_timesteps(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         share = min((s for s, _ in self._listeners.values()), default=1.0)
@@ -90,7 +100,9 @@ class Clock:
     def _read(self) -> None:
         def numbers(name: str) -> list[float]:
             values = getattr(self.scheduler, name, None)
-            return [float(v) for v in values.tolist()] if isinstance(values, torch.Tensor) else []
+            if values is not None and hasattr(values, "tolist"):
+                values = values.tolist()
+            return [float(v) for v in values] if isinstance(values, (list, tuple)) else []
 
         self.times, self.sigmas = numbers("timesteps"), numbers("sigmas")
         if not self.sigmas and isinstance(alphas := getattr(self.scheduler, "alphas_cumprod", None), torch.Tensor):
@@ -101,7 +113,8 @@ class Clock:
         out = plain(*args, **kwargs)
         self.taken += 1
         for _, on_step in list(self._listeners.values()):
-            on_step(self)
+            if (told := on_step()) is not None:
+                told(self)
         return out
 
     @property
@@ -120,7 +133,7 @@ class Clock:
         """
         at = (start or 0) + self.taken
         near = self.times[at : at + slack + 1]
-        return time is None or at >= len(self.times) or any(_same(t, time) for t in near)
+        return time is None or at >= len(self.times) or any(_near(t, time) for t in near)
 
     def place(self, time: float | None) -> int:
         """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle.
@@ -130,6 +143,8 @@ class Clock:
         if time is None:
             return 0
         fits = [i for i, t in enumerate(self.times) if _same(t, time)]
+        if not fits:  # half precision rounds times
+            fits = sorted((i for i, t in enumerate(self.times) if _near(t, time)), key=lambda i: abs(self.times[i] - time))
         begin = getattr(self.scheduler, "begin_index", None)
         return begin if begin in fits else (fits or [0])[0]
 
@@ -139,9 +154,20 @@ def _same(listed: float, given: float) -> bool:
     return abs(listed - given) < 1e-4 or abs(listed / 1000 - given) < 1e-7
 
 
+def _near(listed: float, given: float) -> bool:
+    """The same up to the rounding of bfloat16, which keeps eight bits."""
+    return min(abs(listed - given), abs(listed - 1000 * given)) <= abs(listed) / 256 + 1e-7
+
+
 def _fewer(share: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if args and isinstance(args[0], int):
         return (max(1, round(args[0] * share)), *args[1:]), kwargs
     if isinstance(kwargs.get("num_inference_steps"), int):
         return args, {**kwargs, "num_inference_steps": max(1, round(kwargs["num_inference_steps"] * share))}
-    return args, kwargs  # explicit timesteps or sigmas: the caller's own list is not ours to thin out
+    sigmas = kwargs.get("sigmas")
+    if sigmas is not None and len(sigmas) > 1:  # a curve that the pipeline worked out itself: the same, read at fewer points
+        count = max(1, round(len(sigmas) * share))
+        curve = torch.as_tensor(sigmas, dtype=torch.float64)
+        thin = torch.nn.functional.interpolate(curve[None, None], count, mode="linear", align_corners=True)[0, 0]
+        return args, {**kwargs, "sigmas": type(sigmas)(thin.tolist()) if isinstance(sigmas, (list, tuple)) else thin.numpy()}
+    return args, kwargs  # explicit timesteps: the caller's own list is not ours to thin out

@@ -39,6 +39,8 @@ class Pass:
         "errors",
         "forced",
         "lag",
+        "peeking",
+        "proving",
         "record",
         "run",
         "session",
@@ -49,6 +51,8 @@ class Pass:
     def __init__(self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0):
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
         self.session, self.step, self.trace = run.session, record.step, run.trace
+        self.proving: set[tuple[int, Site]] = set()
+        self.peeking = False  # whether the block is only run to see what it hands to its attention
         self.errors: dict[Trigger, torch.Tensor] = {}
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
@@ -117,6 +121,19 @@ class Pass:
                 if missing:
                     self.trace.note(f"{', '.join(missing)} was not to be seen in some steps, which were computed.")
 
+    def proves(self, policy: Policy, site: Site) -> bool:
+        """Whether this is the first reuse of a site made of several modules, which proves that nobody outside reads what the
+        inner ones hand on: they hand on NaN, and the model's output must be finite all the same."""
+        key = (id(policy), site)
+        if self.forced is not None or key in self.session.proven:
+            return False
+        self.proving.add(key)
+        return True
+
+    def distrusts(self, policy: Policy, site: Site) -> bool:
+        """Whether that proof has failed."""
+        return (id(policy), site) in self.session.distrusted
+
     def turn(self, role: Role) -> int:
         """How often this role was called in this pass before: some models call a module several times, each on another stream."""
         found = self._calls.get(id(role), 0)
@@ -154,9 +171,10 @@ class Pass:
         self._finish.append(action)
 
     @contextlib.contextmanager
-    def nested(self, forced: Decision) -> Iterator[None]:
+    def nested(self, forced: Decision, peeking: bool = False) -> Iterator[None]:
         """A stretch of this pass under a forced decision, in which nothing is learned."""
         inner = Pass(self.run, self.branch, Record(self.step), forced)
+        inner.peeking = peeking
         token = active.set(inner)
         try:
             yield

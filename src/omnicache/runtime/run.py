@@ -65,6 +65,7 @@ class TriggerState:
         self.trigger, self.state = trigger, trigger.init()
         self.last: Step | None = None
         self.reused = 0
+        self.wanted = False  # whether it ever asked for a reuse
         self.decided: int | None = None
         self.decision = Decision.COMPUTE
         self.moment = Moment(Step(0))
@@ -87,7 +88,7 @@ class TriggerState:
         if decision is Decision.COMPUTE:
             self.last, self.reused = step, 0
         else:
-            self.reused += 1
+            self.reused, self.wanted = self.reused + 1, True
 
 
 class Run:
@@ -103,6 +104,7 @@ class Run:
         self.count = -1  # steps seen without a scheduler
         self.upward = False  # without a scheduler: whether times rise along a run, as in some flow models
         self.lone_before = 0  # runs of a single step just before this one
+        self.checked = False
         self.at = -1  # index of the step in progress
         self.here: list[str | int] = []  # branches evaluated at it so far
         self.branches: dict[str | int, BranchState] = {}
@@ -117,7 +119,7 @@ class Run:
         clock = self.clock
         if clock is None:
             now = time_of(bound)
-            if self.count < 0 or now is None or now != self.now or self.again(self.count, bound):
+            if self.count < 0 or now is None or now != self.now:
                 self.count, self.now = self.count + 1, now
             index, total, when, sigma = self.count, None, now, None
         else:
@@ -129,15 +131,16 @@ class Run:
             total = len(clock.times) - self.start if clock.times else None
             when = clock.times[at] if at < len(clock.times) else None
             sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
-        if self.count == 0 or index == 0:
-            self._fits(total)
+        if not self.checked:
+            self.checked = True
+            self._fits(total, clock is None and when is None)
         return Step(index, total, when, sigma, self._branch(index, bound))
 
     def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
         if index != self.at:
             self.at, self.here = index, []
         branch = self._known(bound)
-        if branch is None:  # its place among the calls of the step, unless another call was known to be that one
+        if branch is None or branch in self.here:  # its place among the calls of the step that are not known to be others
             branch = len(self.here) if len(self.here) not in self.here else min(set(range(len(self.here))) - set(self.here))
         self.here.append(branch)
         return branch
@@ -167,17 +170,32 @@ class Run:
         """Whether a call at ``index`` is of a branch that was evaluated there already: then a step has gone by unnoticed."""
         return index == self.at and self._known(bound) in self.here
 
-    def _fits(self, total: int | None) -> None:
+    def _fits(self, total: int | None, blind: bool) -> None:
         plan = self.session.plan
         if not plan.policies or self.disabled:
             return
         why = next((w for t in plan.triggers if (w := t.misfit(total))), None)
         if why is None and total is not None and total < plan.min_steps:
             why = f"{total} steps are too few for caching: neighbouring steps differ too much"
+        if why is None and blind:
+            why = (
+                "there is no scheduler, and no argument of the model was recognised as its timestep, so where a run begins is "
+                f"not to be seen (known names: {', '.join(TIMES)}, and any with 'timestep' in it)"
+            )
         if why is not None:
             self.disabled = f"Nothing was reused: {why}."
             self.trace.note(self.disabled)
             warnings.warn(f"OmniCache ({plan.method}): {self.disabled}", stacklevel=2)
+
+    def explain(self) -> None:
+        """Say why nothing was reused, if nothing was and nobody has said so."""
+        trace = self.trace
+        if trace.notes or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
+            return
+        if any(t.wanted for t in self.triggers.values()):
+            trace.note("Nothing was reused: no module that the plan governs was called in the steps that it would have reused.")
+        else:
+            trace.note("Nothing was reused: the plan computed every step.")
 
     def state_of(self, step: Step, geometry: Any, bound: Mapping[str, Any]) -> BranchState:
         state = self.branches.get(step.branch)

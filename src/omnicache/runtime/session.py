@@ -23,10 +23,10 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Decision, Policy
-from omnicache.runtime.caller import callers
+from omnicache.runtime.caller import callers, holds
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
-from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import Chain, Check, Peek, Probe, Region, Role, Watch, Whole
 from omnicache.runtime.hook import Hook, is_compiled
 from omnicache.runtime.run import BranchState, Run, branch_name, time_of
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
@@ -56,7 +56,10 @@ class Session:
         self._left_out: dict[int, ref[Any]] = {}  # pipelines that share the denoiser and are not to be cached
         self._runs: dict[Any, Run] = {}
         self._hooks: list[Hook] = []
+        self._context: Tap | None = None
         self.last: Run | None = None
+        self.proven: set[tuple[int, Site]] = set()
+        self.distrusted: set[tuple[int, Site]] = set()
         roles = self._roles()
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
@@ -112,7 +115,12 @@ class Session:
             if not self.model.entries:
                 raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has none.")
             for entry in self.model.entries:
-                roles.setdefault(entry, []).append(Probe(entry, signatures))
+                inside = set(entry.modules())
+                attention = [s.modules[0] for s in self.model.all if "attention" in s.kind and s.modules[0] in inside]
+                peeks = bool(attention) and self.model.family == "transformer"  # a U-Net's first block attends too late
+                roles.setdefault(entry, []).append(Probe(entry, signatures, peeks))
+                for module in attention if peeks else ():
+                    roles.setdefault(module, []).append(Peek())
         return roles
 
     def _listen(self, pipe: Any, wanted: bool = False) -> Clock | None:
@@ -143,6 +151,10 @@ class Session:
         self._admitted[id(pipe)] = ref(pipe)
         self._listen(pipe, wanted=True)
 
+    def admits(self, pipe: Any) -> bool:
+        known = self._admitted.get(id(pipe))
+        return known is not None and known() is pipe
+
     def serves_others(self, pipe: Any) -> bool:
         """Whether this plan was enabled on another pipeline around the same denoiser, too."""
         return id(pipe) in self._admitted and any(r() is not None for k, r in self._admitted.items() if k != id(pipe))
@@ -168,14 +180,15 @@ class Session:
             finally:
                 branch_name.reset(token)
 
-        model.cache_context = Tap(model, "cache_context", around)  # type: ignore[assignment]
+        model.cache_context = self._context = Tap(model, "cache_context", around)  # type: ignore[assignment]
 
     def detach(self) -> None:
         """Remove every hook and free everything. Safe to call twice."""
         for hook in reversed(self._hooks):
             hook.remove()
         self._hooks.clear()
-        self.model.model.__dict__.pop("cache_context", None)
+        if self._context is not None:
+            self._context.remove()
         for key in list(self._clocks):
             self._hear_no_more(key)
         for key in list(self._runs):
@@ -226,7 +239,7 @@ class Session:
             self._end(key)
             self._drop_cancelled(key)
             self._mend()
-            run = self._runs[key] = Run(self, clock)
+            run = self.last = self._runs[key] = Run(self, clock)
             run.lone_before = lone.lone_before + 1 if lone is not None and lone.count == 0 else 0
         return run
 
@@ -270,6 +283,7 @@ class Session:
     def _end(self, key: Any) -> None:
         run = self._runs.pop(key, None)
         if run is not None:
+            run.explain()
             run.free()
             self.last = run
 
@@ -281,13 +295,21 @@ class Session:
                 "cannot be seen. Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
             )
         for key, run in list(self._runs.items()):
-            if run.clock is clock and run.start is not None and run.start + clock.taken >= len(clock.times):
+            if run.clock is clock and run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
                 self._end(key)
+        for pipe in (r() for r in self._admitted.values()):
+            if pipe is not None and self._clocks.get(id(pipe)) is clock and not holds(pipe, self.model.model):
+                self._say(
+                    f"Nothing was reused: the pipeline's {type(self.model.model).__name__} was replaced after it was enabled. "
+                    "Call omnicache.disable(pipe), and enable it again."
+                )
 
     @property
     def trace(self) -> Trace:
         """The newest run's."""
         run = self._newest()
+        if run is not None:
+            run.explain()
         return run.trace if run is not None else Trace(self.plan.method, notes=list(self.notes))
 
     def bytes(self) -> int:
@@ -312,7 +334,7 @@ class Session:
         if self._left_out and (left := self._left_out.get(id(pipe))) is not None and left() is pipe:
             return call(*args, **kwargs)
         bound = self._signature.bind(args, kwargs)
-        geometry = tuple((n, t.shape, t.dtype, t.device) for n, v in bound.items() for t in tensors_of(v))
+        geometry = _geometry(bound)
         run = self._run_for(pipe, geometry, bound)
         began = time.perf_counter()
         try:
@@ -370,7 +392,13 @@ class Session:
                 rehearsed = tuple(outs)
 
         p, out = once()
+        if p.proving:
+            p, out = self._prove(run, p, record, once, out)
         out = self._settle_checks(run, p, record, once, out)
+        if record.computed and not record.reused and not record.partial and len(run.here) == 1:
+            for state in run.triggers.values():  # history that was lost has forced a computation: the triggers are told
+                if state.decided == record.step.index and state.decision is not Decision.COMPUTE:
+                    state.settle(Decision.COMPUTE)
 
         if fix is not None:
             state = get_or_make(branch.correctors, fix, fix.init)
@@ -380,6 +408,29 @@ class Session:
             else:
                 out = rebuild(out, (fix.apply(state, record.step, tensors[0]), *tensors[1:]))
         return out
+
+    def _prove(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> tuple[Pass, Any]:
+        """Look at the first reuse of sites that consist of several modules: see ``Pass.proves``."""
+        proving = set(p.proving)
+        if _finite(out):
+            self.proven |= proving
+            return p, out
+        for state in run.triggers.values():
+            if state.decided == record.step.index and state.decision is not Decision.COMPUTE:
+                state.settle(Decision.COMPUTE)
+        record.computed = record.reused = record.partial = 0
+        self.distrusted |= proving
+        p, out = once()
+        if not _finite(out):  # the model itself gives NaN, and nothing is proved
+            self.distrusted -= proving
+        else:
+            self.proven |= proving
+            for _, site in proving:
+                run.trace.note(
+                    f"What modules inside {site.name} return is read outside of it, too: "
+                    + ("its blocks are reused one by one." if site.layout == "chain" else "it is always computed.")
+                )
+        return p, out
 
     def _settle_checks(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> Any:
         redo = False
@@ -397,6 +448,16 @@ class Session:
             record.checked, record.redone = False, True
             _, out = once()
         return out
+
+
+def _finite(out: Any) -> bool:
+    return all(bool(torch.isfinite(t).all()) for t in tensors_of(out) if t.is_floating_point())
+
+
+def _geometry(bound: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a call must share with those that were kept: shapes, dtypes, devices, and modes that are set by flags and words."""
+    sizes = tuple((n, t.shape, t.dtype, t.device) for n, v in bound.items() for t in tensors_of(v))
+    return sizes + tuple((n, v) for n, v in bound.items() if isinstance(v, (bool, str)))
 
 
 def _around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.Module]]:

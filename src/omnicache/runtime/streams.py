@@ -86,6 +86,10 @@ class Shape:
     def fill(self, tensors: Tensors) -> Any:
         return rebuild(self._empty, tensors)
 
+    def poison(self) -> Any:
+        """An output of the right shapes full of NaN: if anybody reads it, it shows."""
+        return self.fill(tuple(torch.full(s, torch.nan if t.is_floating_point else 0, dtype=t, device=d) for s, t, d in self.sizes))
+
     def stand_in(self) -> Any:
         """An output of the right shapes that holds no storage: for modules whose output nobody reads.
 

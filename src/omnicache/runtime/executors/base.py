@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from omnicache.policy import History, Policy, Tensors
 from omnicache.runtime.store import Lent, own
 from omnicache.runtime.streams import Args
@@ -44,8 +46,9 @@ class Cell:
         if self.lent.spoiled():
             self.history = ()
         self.lent.forget()
-        kept = y if owned or (x and policy.how.needs_input) else own(y)
-        self.history = policy.how.learn(self.history, p.step, x, kept)
+        with torch.no_grad():  # a history that remembered how it came about would hold the activations of old steps
+            kept = y if owned or (x and policy.how.needs_input) else own(y)
+            self.history = policy.how.learn(self.history, p.step, x, kept)
 
     def estimate(self, p: Pass, policy: Policy, x: Tensors) -> Tensors:
         history = self.history[p.lag :]

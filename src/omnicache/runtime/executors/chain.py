@@ -54,6 +54,8 @@ class _Segment:
     last: int
     layout: Layout
     cell: Cell
+    entry_shapes: list[torch.Size] = field(default_factory=list)
+    entered: Tensors = ()  # while it is proved: what its first block was given
 
 
 class ChainState:
@@ -111,15 +113,25 @@ class Chain:
         return out
 
     def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
+        if segment.first != segment.last and p.distrusts(self.policy, self.site):
+            return None
+        entry = segment.layout.read(bound)
         if self.index != segment.last:
             layout = state.layouts.get(type(self.block))
             if layout is None:
                 return None
             p.count("reused")
+            if p.proves(self.policy, self.site):  # hand on nothing of use: nobody but the next block may need it
+                segment.entered = entry if self.index == segment.first else segment.entered
+                return state.shapes[self.index].poison()
             return state.shapes[self.index].fill(layout.read(bound))
+        if segment.entered:
+            entry, segment.entered = segment.entered, ()
+        if [t.shape for t in entry] != segment.entry_shapes:
+            return None
         p.count("reused")
         # The stream as it arrives here: what entered the segment, and whatever was added since the segment was learned.
-        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, segment.layout.read(bound)))
+        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, entry))
 
     def _compute(
         self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]
@@ -130,7 +142,7 @@ class Chain:
             p.on_finish(lambda: self._finish(p, state))
         state.ran.add(self.index)
         run = state.open
-        joined = run is not None and run.last == self.index - 1 and not run.written
+        joined = run is not None and run.last == self.index - 1 and not run.written and not p.distrusts(self.policy, self.site)
         if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
@@ -179,6 +191,7 @@ class Chain:
         if self.policy.how.needs_input and any(a.shape != b.shape for a, b in zip(entry, run.outputs, strict=True)):
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
+        segment.entry_shapes = [t.shape for t in entry]
         segment.cell.learn(p, self.policy, entry, run.outputs)
         state.built.append(segment)
 

@@ -12,6 +12,7 @@ from omnicache.kernels import relative_change
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Trigger
 from omnicache.runtime.executors.base import Proceed
+from omnicache.runtime.signals import PEEKED
 from omnicache.runtime.streams import Args, Signature, tensors_of
 
 if TYPE_CHECKING:
@@ -54,14 +55,48 @@ class Check:
 
 
 class Probe:
-    """Measures the signals that can be read at the first block, and so lets the triggers that wait for them decide."""
+    """Measures the signals that can be read at the first block, and so lets the triggers that wait for them decide.
+
+    What the block makes of its input before it attends is had by running it up to its first attention, and no further.
+    """
 
     rank = 1
 
-    def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature]):
-        self.block, self.signature = block, signatures[block]
+    def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature], peeks: bool):
+        self.block, self.signature, self.peeks = block, signatures[block], peeks
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is None:
-            p.measure("stack", self.block, self.signature.bind(args, kwargs))
+        if p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
+            bound = self.signature.bind(args, kwargs)
+            seen = self._peek(p, args, kwargs) if self.peeks else None
+            p.measure("stack", self.block, bound if seen is None else {**bound, PEEKED: seen})
+        return proceed(args, kwargs)
+
+    def _peek(self, p: Pass, args: Args, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+        try:
+            with p.nested(Decision.COMPUTE, peeking=True):
+                self.block.forward(*args, **kwargs)  # not the call: that may be compiled, and a graph cannot be left halfway
+        except _Enough as enough:
+            return enough.seen
+        self.peeks = False  # it has no attention that runs: the whole block was computed in vain, once
+        return None
+
+
+class _Enough(BaseException):
+    """Leaves a block once its attention was given its input; no error, so that no block can mistake it for one."""
+
+    def __init__(self, seen: torch.Tensor | None):
+        self.seen = seen
+
+
+class Peek:
+    """Sits on the attention modules of the first block for ``Probe``."""
+
+    rank = 0
+
+    def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
+        if p.peeking:
+            streams = [t for t in tensors_of((args, kwargs)) if t.is_floating_point()]
+            whole = [t for t in streams if t.ndim >= 3] or [t[None] for t in streams if t.ndim == 2]
+            raise _Enough(whole[0] if whole else None)
         return proceed(args, kwargs)

@@ -40,13 +40,15 @@ class Region:
         self.module = site.modules[index]
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is Decision.COMPUTE:
+        if p.forced is Decision.COMPUTE or p.distrusts(self.policy, self.site):
             return proceed(args, kwargs)
         state = p.region(self.policy, self.site, p.turn(self))
         if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):
             p.count("reused")
             shape = state.shapes[self.module]
-            return shape.fill(state.cell.estimate(p, self.policy, ())) if self.module is state.exit else shape.stand_in()
+            if self.module is state.exit:
+                return shape.fill(state.cell.estimate(p, self.policy, ()))
+            return shape.poison() if p.proves(self.policy, self.site) else shape.stand_in()
         out = proceed(args, kwargs)
         if p.forced is None:
             if state.last is None:

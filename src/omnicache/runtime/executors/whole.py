@@ -10,6 +10,7 @@ from omnicache.kernels import gather_rows, scatter_rows
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Entry, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.store import versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, tensors_of
 
 if TYPE_CHECKING:
@@ -35,19 +36,26 @@ class Whole:
                     return self._rows(p, cell, seen[0], proceed, args, kwargs)
                 p.count("reused")
                 return seen[0].fill(cell.estimate(p, self.policy, x))
+        before = self._counts(args, kwargs)
         out = proceed(args, kwargs)
         if p.forced is None:
             y = tensors_of(out)
             layout = layout_by_shape(y, self.signature.bind(args, kwargs)) if self.policy.how.needs_input else None
             seen = (Shape(out), layout)
             x = self._streams(seen, args, kwargs)
-            if x is not None and y:
+            if before != self._counts(args, kwargs):
+                p.trace.note(f"{self.site.name} is always computed: it writes to its own input.")
+            elif x is not None and y:
                 p.shapes[self.site, turn] = seen
                 cell.learn(p, self.policy, x, y)
             else:
                 p.trace.note(f"{self.site.name} is always computed: which of its inputs its output continues is not clear.")
         p.count("computed")
         return out
+
+    def _counts(self, args: Args, kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+        """Counts writes to what the module was given; only where its input takes part."""
+        return versions(tensors_of((args, kwargs))) if self.policy.how.needs_input else ()
 
     def _streams(self, seen: tuple[Shape, Layout | None], args: Args, kwargs: Mapping[str, Any]) -> Tensors | None:
         if not self.policy.how.needs_input:
@@ -58,15 +66,16 @@ class Whole:
         """Estimate, with the rows that the selector names computed afresh, in the output and in what is kept."""
         assert self.policy.which is not None
         bound = self.signature.bind(args, kwargs)
-        name, x = next((n, v) for n, v in bound.items() if isinstance(v, torch.Tensor) and v.ndim == 3)
-        others = [n for n, v in bound.items() if n != name and isinstance(v, torch.Tensor) and x.shape[1] in v.shape]
-        if others or len(shape.sizes) != 1:
-            p.trace.note(
-                f"{self.site.name}: rows cannot be taken alone, because {', '.join(others) or 'its outputs'} go with them."
-            )
+        tensors = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor)}
+        name = next((n for n, v in tensors.items() if v.ndim == 3), None)
+        others = [n for n, v in tensors.items() if n != name and name is not None and tensors[name].shape[1] in v.shape]
+        if name is None or others or len(shape.sizes) != 1:
+            why = f"{', '.join(others) or 'its outputs'} go with them" if name is not None else "it has none"
+            p.trace.note(f"{self.site.name}: rows cannot be taken alone, because {why}.")
             p.count("reused")
             return shape.fill(cell.estimate(p, self.policy, ()))
         state = p.selector_state(self.policy)
+        x = tensors[name]
         index, state = self.policy.which.choose(state, self.site, p.step, x)
         p.set_selector_state(self.policy, state)
         if index is None:
