@@ -210,7 +210,7 @@ class NoBlocks(nn.Module):
 
 def test_a_module_without_blocks(pipe):
     model = NoBlocks()
-    with pytest.raises(OmniCacheError, match=r"NoBlocks has no list of two or more blocks.*pipe\.transformer"):
+    with pytest.raises(OmniCacheError, match=r"NoBlocks has no list of blocks.*pipe\.transformer"):
         omnicache.enable(model, "fora")
     assert "_compiled_call_impl" not in vars(model)
 
@@ -222,7 +222,7 @@ def test_neither_a_pipeline_nor_a_module(pipe, target):
             verb(target)
 
 
-@pytest.mark.parametrize("method", ["taylorseer", "teacache", "speca"])
+@pytest.mark.parametrize("method", ["speca"])
 def test_a_method_that_needs_a_row_of_blocks_on_a_u_net(method):
     pipe = Pipe(text_unet(levels=2))
     plain = pipe()
@@ -237,7 +237,7 @@ def test_enabling_twice(pipe):
     cached = pipe()
     for target in (pipe, pipe.model):
         with pytest.raises(
-            OmniCacheError, match=r"DiTTransformer2DModel is already cached by fora\. Call omnicache\.disable\(pipe\)"
+            OmniCacheError, match=r"DiTTransformer2DModel is already cached by fora, .* Call omnicache\.disable\(pipe\)"
         ):
             omnicache.enable(target, "taylorseer")
     assert torch.equal(pipe(), cached)
@@ -338,13 +338,15 @@ def test_calibrating_a_bare_denoiser(pipe):
         calibrate(pipe.model)
 
 
-def test_calibrating_a_u_net_for_a_transformers_method():
+def test_calibrating_a_u_net():
     pipe = Pipe(text_unet(levels=2))
     plain = pipe()
-    with pytest.raises(OmniCacheError, match="UNet2DConditionModel"):
-        calibrate(pipe)
+    plan = calibrate(pipe)
     assert left_alone(pipe)
     assert torch.equal(pipe(), plain)
+    with omnicache.cache(pipe, plan) as run:
+        assert not torch.equal(pipe(), plain)
+    assert "." in run.computed
 
 
 def test_a_calibration_that_breaks_off_leaves_nothing(pipe):

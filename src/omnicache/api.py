@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -115,14 +116,15 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
     for model in models:
-        if model in present and present[model].plan == plan and with_scheduler(pipe) is not None:
-            continue
+        held = present.get(model)
+        if held is not None and held.plan == plan and with_scheduler(pipe) is not None and not held.admits(pipe):
+            continue  # another pipeline around a denoiser that is cached by this plan
         if model in present:
             raise OmniCacheError(
                 f"{type(model).__name__} is already cached by {present[model].plan.method}, and one denoiser has one plan at a "
                 "time, whatever pipelines share it. Call omnicache.disable(pipe) first."
             )
-        _refuse(model, plan)
+        _refuse(pipe, model, plan)
     fresh: dict[nn.Module, Session] = {}
     try:
         for model in models:
@@ -227,7 +229,7 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
     return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
 
 
-def _refuse(model: nn.Module, plan: Plan) -> None:
+def _refuse(pipe: Any, model: nn.Module, plan: Plan) -> None:
     """Refuse what would go wrong silently."""
     name = type(model).__name__
     if is_compiled(model):
@@ -237,6 +239,11 @@ def _refuse(model: nn.Module, plan: Plan) -> None:
         )
     if getattr(model, "is_cache_enabled", False):
         raise OmniCacheError(f"{name} already has a diffusers cache. Call {name}.disable_cache() first.")
+    if plan.steps != 1.0 and "strength" in inspect.signature(type(pipe).__call__).parameters:
+        raise OmniCacheError(
+            f"{type(pipe).__name__} runs the last part of its steps only, as its `strength` says, and {plan.method} would change "
+            "which part that is. Give it fewer steps yourself: pipe(..., num_inference_steps=...)."
+        )
     wanted, found = plan.made_for, fingerprint(model)
     for key in ("model", "parameters"):
         if key in wanted and wanted[key] != found[key]:

@@ -87,10 +87,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @functools.cache
 def _backend(size: int, marks: bool) -> Tokenizer:
-    """Two tokens a word: its first two characters. ``marks``: a sentence begins with <bos> and ends with <eos>."""
+    """A token for each word, by its first character, and for each other sign. With ``marks``, <bos> and <eos> around all."""
     words = (*BASIC, *CHARACTERS, *CHAT)[:size]
     made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    made.normalizer = Replace(Regex(r"(?<=\w\w)\w+"), "")
+    made.normalizer = Replace(Regex(r"(?<=\w)\w+"), "")
     made.pre_tokenizer = Sequence([WhitespaceSplit(), Split(Regex("."), "isolated")])
     if marks:
         made.post_processor = TemplateProcessing(single="<bos> $A <eos>", special_tokens=[("<bos>", 0), ("<eos>", 2)])
@@ -129,9 +129,9 @@ class ChatTokenizer(PreTrainedTokenizerFast):
 
 
 class Processor:
-    """Of texts with pictures: every picture is four patches that are merged into one token."""
+    """Of texts with pictures: every picture is sixteen patches, of which four are merged into one token."""
 
-    image_token, patch, merge, frames = IMAGE, 14, 2, 2
+    image_token, patch, merge, frames, side, tokens = IMAGE, 14, 2, 2, 4, 4
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token_id: int | None = None):
         self.tokenizer = tokenizer
@@ -156,21 +156,20 @@ class Processor:
         if not pictures:
             keys = ("padding", "max_length", "truncation", "return_tensors", "pad_to_multiple_of", "return_attention_mask")
             return BatchFeature(dict(self.tokenizer(text, **{k: v for k, v in options.items() if k in keys})))
-        out = dict(self.tokenizer(text, padding=True, return_tensors="pt"))
+        texts = [t.replace(IMAGE, IMAGE * self.tokens) for t in ([text] if isinstance(text, str) else text)]
+        out = dict(self.tokenizer(texts, padding=True, return_tensors="pt"))
         shown = out["input_ids"] == self.own_image_id
         out["input_ids"] = out["input_ids"].masked_fill(shown, self.image_token_id)
         out["mm_token_type_ids"] = shown.long()
-        side = self.patch * self.merge
-        values = [self._patches(p, side) for p in pictures]
-        out["pixel_values"] = torch.cat(values)
-        out["image_grid_thw"] = torch.tensor([[1, self.merge, self.merge]] * len(values))
+        out["pixel_values"] = torch.cat([self._patches(p) for p in pictures])
+        out["image_grid_thw"] = torch.tensor([[1, self.side, self.side]] * len(pictures))
         return BatchFeature(out)
 
-    def _patches(self, picture: Any, side: int) -> torch.Tensor:
+    def _patches(self, picture: Any) -> torch.Tensor:
         """One row for each patch; what is seen is random, and the same for the same picture."""
         data = picture.tobytes() if isinstance(picture, Image.Image) else np.ascontiguousarray(picture).tobytes()
         generator = torch.Generator().manual_seed(zlib.crc32(data))
-        return torch.rand(self.merge**2, 3 * self.frames * (side // self.merge) ** 2, generator=generator)
+        return torch.rand(self.side**2, 3 * self.frames * self.patch**2, generator=generator)
 
     def apply_chat_template(self, messages: Any, tokenize: bool = False, **options: Any) -> Any:
         text = self.tokenizer.apply_chat_template(
@@ -270,6 +269,7 @@ def install() -> None:
         for module in (transformers, sys.modules["transformers"]):  # importing diffusers may leave two of it
             setattr(module, name, Processor)
     _install_chatglm()
+    _install_sizes()
     if importlib.util.find_spec("torchvision") is None:
         _install_transforms()
 
@@ -286,6 +286,15 @@ def _install_chatglm() -> None:
 
     if hasattr(module, "ChatGLMTokenizer"):
         module.ChatGLMTokenizer.from_pretrained = classmethod(make)
+
+
+def _install_sizes() -> None:
+    """Pipelines that enlarge every picture to a million points make it small here."""
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+        plain = module.calculate_dimensions
+        module.calculate_dimensions = lambda area, ratio, plain=plain: plain(min(area, 64 * 64), ratio)
 
 
 def _install_transforms() -> None:

@@ -142,7 +142,8 @@ class Case:
         _seed()
         with torch.no_grad():
             if hasattr(self.test, "get_dummy_inversion_inputs"):  # an editing pipeline that first wants to see the picture
-                self.pipe.invert(**self.test.get_dummy_inversion_inputs("cpu"))
+                seen = self.test.get_dummy_inversion_inputs("cpu")
+                self.pipe.invert(**{**seen, "image": seen["image"][0]})
             return list(_arrays(self.pipe(**call)))
 
     def close(self) -> None:

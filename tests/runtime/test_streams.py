@@ -206,12 +206,19 @@ def test_blocks_that_write_into_their_input_are_learned_from_a_copy_of_it():
 
 
 def test_control_that_comes_and_goes_in_the_middle_of_a_run():
-    controls = [None, {1: 100.0}, {1: 100.0}, {1: 200.0}, None, None]
-    policy = Policy(Table("#.#..#") | Every(99), Stack(), Residual(Hold()))
+    controls = [None, None, {1: 100.0}, {1: 100.0}, {1: 200.0}, None, None]
+    policy = Policy(Table("#..#..#") | Every(99), Stack(), Residual(Hold()))
     outs, strip, parts, _ = steps(Controlled("new tensor"), policy, controls)
-    assert outs == [15, 116, 117, 218, 19, 20]
-    assert strip == "#.#..#"
+    assert outs == [15, 16, 117, 118, 219, 20, 21]
+    assert strip == "#..#..#"
     assert parts == [[(0, 3)]]
+
+
+def test_control_that_comes_at_the_first_reuse_makes_it_a_computed_step():
+    policy = Policy(Table("#..#.") | Every(99), Stack(), Residual(Hold()))
+    outs, strip, _, _ = steps(Controlled("new tensor"), policy, [None, {1: 100.0}, {1: 100.0}, None, None])
+    assert outs == [15, 116, 117, 18, 19]
+    assert strip == "##.#."
 
 
 class Widens(nn.Module):

@@ -46,8 +46,15 @@ def is_mlp(name: str, module: nn.Module) -> bool:
     return (named and has_parts) or "feedforward" in kind or kind.endswith("mlp")
 
 
+def _is_row(blocks: nn.ModuleList) -> bool:
+    """Two or more modules with parameters, or a single one that attends."""
+    if not len(blocks) or not all(any(True for _ in block.parameters()) for block in blocks):
+        return False
+    return len(blocks) >= 2 or any(is_attention(name, m) for name, m in blocks[0].named_modules() if name)
+
+
 def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
-    """Outermost lists of two or more modules that together hold at least a twentieth of the model's parameters."""
+    """Outermost lists of blocks that together hold at least a twentieth of the model's parameters."""
     whole = sum(p.numel() for p in model.parameters()) or 1
     found: list[tuple[str, nn.ModuleList]] = []
 
@@ -55,8 +62,7 @@ def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
             if isinstance(child, nn.ModuleList):
-                size = sum(p.numel() for p in child.parameters())
-                if len(child) >= 2 and size * 20 >= whole and all(any(True for _ in b.parameters()) for b in child):
+                if _is_row(child) and 20 * sum(p.numel() for p in child.parameters()) >= whole:
                     found.append((path, child))
                 continue
             look(child, f"{path}.")
@@ -88,19 +94,19 @@ def discover(model: nn.Module) -> ModelMap:
     """All sites of ``model``.
 
     Raises:
-        OmniCacheError: there is no list of two or more blocks in it.
+        OmniCacheError: there is no list of blocks in it.
     """
     root = Site(type(model).__name__, "denoiser", (model,))
-    if unet.is_unet(model):
-        units = unet.units(model)
-        sites = [s for i, (name, part) in enumerate(units) for s in _parts(part, name, i, len(units))]
-        return ModelMap(model, "unet", (root, *sites), (units[0][1],), lambda branch: unet.below(model, branch))
+    if (net := unet.find(model)) is not None:
+        numbered = [(i, name, part) for i, level in enumerate(net.levels) for name, part in level]
+        sites = [s for i, name, part in numbered for s in _parts(part, name, i, len(net.levels))]
+        return ModelMap(model, "unet", (root, *sites), (net.entry,), net.below)
 
     lists = block_lists(model)
     named = [(f"{path}.{i}", block) for path, blocks in lists for i, block in enumerate(blocks)]
     if not named:
         raise OmniCacheError(
-            f"{type(model).__name__} has no list of two or more blocks, so there is nothing to reuse. "
+            f"{type(model).__name__} has no list of blocks, so there is nothing to reuse. "
             "Pass the denoiser itself (pipe.transformer, pipe.unet) or a module that holds its blocks in an nn.ModuleList."
         )
     sites = [Site("+".join(path for path, _ in lists), "stack", tuple(b for _, b in named), "chain", layers=len(named))]

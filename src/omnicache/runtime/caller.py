@@ -7,7 +7,7 @@ them is at work; the frames above the call do. They are only read, and a loop th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,11 @@ DEEPEST = 60
 
 def callers(model: nn.Module) -> Iterator[Any]:
     """The pipelines that hold ``model`` and are running above this call, innermost first."""
+    return (pipe for pipe, _ in frames(model))
+
+
+def frames(model: nn.Module) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """The same with the names that their loops know: ``guidance_scale`` and its like."""
     frame = sys._getframe(1)
     for _ in range(DEEPEST):
         frame = frame.f_back
@@ -30,7 +35,7 @@ def callers(model: nn.Module) -> Iterator[Any]:
         for name in NAMES:
             found = seen.get(name)
             if found is not None and not isinstance(found, nn.Module) and _leads(found, model):
-                yield found
+                yield found, seen
 
 
 def holds(candidate: Any, model: nn.Module) -> bool:

@@ -55,7 +55,6 @@ class Clock:
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
-        self._taps: list[Tap] = []
         self._listeners: WeakKeyDictionary[Any, tuple[float, WeakMethod[Callable[[Clock], None]]]] = WeakKeyDictionary()
 
     @classmethod
@@ -73,8 +72,7 @@ class Clock:
         """``on_step`` is called after every step of the scheduler."""
         if not self._listeners:
             for name, around in (("set_timesteps", self._set_timesteps), ("step", self._step)):
-                self._taps.append(Tap(self.scheduler, name, around))
-                setattr(self.scheduler, name, self._taps[-1])
+                setattr(self.scheduler, name, Tap(self.scheduler, name, around))
             if getattr(self.scheduler, "num_inference_steps", None):
                 self.thread = threading.get_ident()
                 self._read()
@@ -83,9 +81,9 @@ class Clock:
     def leave(self, listener: Any) -> None:
         if self._listeners.pop(listener, None) is not None and not self._listeners:
             self._all.pop(self.scheduler, None)  # it holds its scheduler, and what it knew is old once it stops listening
-            for tap in self._taps:
-                tap.remove()
-            self._taps.clear()
+            for name in ("set_timesteps", "step"):
+                if isinstance(tap := self.scheduler.__dict__.get(name), Tap):
+                    tap.remove()
 
     def _set_timesteps(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         share = min((s for s, _ in self._listeners.values()), default=1.0)

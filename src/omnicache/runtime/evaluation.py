@@ -36,6 +36,7 @@ class Pass:
         "_finish",
         "_signals",
         "branch",
+        "disturbed",
         "errors",
         "forced",
         "lag",
@@ -52,6 +53,7 @@ class Pass:
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
+        self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.peeking = False  # whether the block is only run to see what it hands to its attention
         self.errors: dict[Trigger, torch.Tensor] = {}
         self._signals: dict[Signal, torch.Tensor | None] = {}

@@ -23,7 +23,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Decision, Policy
-from omnicache.runtime.caller import callers, holds
+from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Chain, Check, Peek, Probe, Region, Role, Watch, Whole
@@ -240,8 +240,20 @@ class Session:
             self._drop_cancelled(key)
             self._mend()
             run = self.last = self._runs[key] = Run(self, clock)
+            self._compare(run)
             run.lone_before = lone.lone_before + 1 if lone is not None and lone.count == 0 else 0
         return run
+
+    def _compare(self, run: Run) -> None:
+        """Say what is otherwise than when the plan was calibrated."""
+        if not self.plan.made_for:
+            return
+        told = [names for _, names in frames(self.model.model)]
+        for name, then in self.plan.made_for.items():
+            now = next((names[name] for names in told if name in names), None)
+            if isinstance(now, (int, float)) and isinstance(then, (int, float)) and now != then:
+                self._say(f"The plan was calibrated with {name}={then}, and this run has {now}: measured elsewhere.")
+                run.trace.note(self.notes[-1])
 
     def _drop_cancelled(self, key: Any) -> None:
         """A run that begins ends the cancelled ones of its thread: those whose pipeline is not at work further up."""
@@ -346,6 +358,7 @@ class Session:
             raise
         run.trace.records.append(record)
         spent = time.perf_counter() - began
+        run.trace.timed &= all(device.type == "cpu" for *_, device in geometry if isinstance(device, torch.device))
         run.trace.seconds += spent
         run.trace.seconds_by_mark.setdefault(record.mark, []).append(spent)
         if record.computed or record.partial:  # nothing new is kept at a step that was wholly reused
@@ -412,13 +425,15 @@ class Session:
     def _prove(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> tuple[Pass, Any]:
         """Look at the first reuse of sites that consist of several modules: see ``Pass.proves``."""
         proving = set(p.proving)
-        if _finite(out):
+        if _finite(out) and not p.disturbed:
             self.proven |= proving
             return p, out
         for state in run.triggers.values():
             if state.decided == record.step.index and state.decision is not Decision.COMPUTE:
                 state.settle(Decision.COMPUTE)
         record.computed = record.reused = record.partial = 0
+        if p.disturbed:  # the blocks are joined otherwise now than when they were learned: learn them anew, prove them next time
+            return once()
         self.distrusted |= proving
         p, out = once()
         if not _finite(out):  # the model itself gives NaN, and nothing is proved

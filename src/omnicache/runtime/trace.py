@@ -44,6 +44,8 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     peak_bytes: int = 0
     seconds: float = 0.0
+    timed: bool = True
+    """False where an accelerator did the work: nothing waits for it, so the seconds are those of launching."""
     seconds_by_mark: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
@@ -76,12 +78,14 @@ class Trace:
     def __str__(self) -> str:
         if not self.records:
             return f"{self.method}: nothing ran yet." + "".join(f"\n  {n}" for n in self.notes)
-        lines = [f"{self.method}: {len(self.records)} evaluations of the denoiser in {self.seconds:.2f} s"]
+        took = f" in {self.seconds:.2f} s" if self.timed else ""
+        lines = [f"{self.method}: {len(self.records)} evaluations of the denoiser{took}"]
         for name in self.branches():
             strip = self.strip(name)
             full = strip.count("#")
             lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
-        lines.append(f"  about {self.seconds_saved:.2f} s saved; at most {human_bytes(self.peak_bytes)} kept")
+        saved = f"about {self.seconds_saved:.2f} s saved; " if self.timed else ""
+        lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
         lines += [f"  {n}" for n in self.notes]
         return "\n".join(lines)
 

@@ -55,7 +55,12 @@ class _Segment:
     layout: Layout
     cell: Cell
     entry_shapes: list[torch.Size] = field(default_factory=list)
-    entered: Tensors = ()  # while it is proved: what its first block was given
+    entered: Tensors = ()  # while it is proved: what its first block was given,
+    handed: Tensors = ()  # and what the last one handed on
+
+    def handed_on(self, p: Pass, given: Tensors) -> None:
+        """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
+        p.disturbed |= not all(any(a is b for b in self.handed) for a in given)
 
 
 class ChainState:
@@ -122,11 +127,17 @@ class Chain:
                 return None
             p.count("reused")
             if p.proves(self.policy, self.site):  # hand on nothing of use: nobody but the next block may need it
-                segment.entered = entry if self.index == segment.first else segment.entered
-                return state.shapes[self.index].poison()
+                if self.index == segment.first:
+                    segment.entered = entry
+                else:
+                    segment.handed_on(p, layout.read(bound))
+                out = state.shapes[self.index].poison()
+                segment.handed = tensors_of(out)
+                return out
             return state.shapes[self.index].fill(layout.read(bound))
         if segment.entered:
-            entry, segment.entered = segment.entered, ()
+            segment.handed_on(p, entry)
+            entry, segment.entered, segment.handed = segment.entered, (), ()
         if [t.shape for t in entry] != segment.entry_shapes:
             return None
         p.count("reused")
