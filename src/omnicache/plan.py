@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omnicache import schema
 from omnicache.errors import OmniCacheError, nearest
-from omnicache.policy import VALUES, Policy, Trigger
+from omnicache.policy import VALUES, Corrector, Policy, Trigger
 from omnicache.predictors.hold import Hold
 
 FORMAT = 1
@@ -41,6 +40,7 @@ class Plan:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        schema.settle(self)
         for name in ("options", "made_for", "measured"):
             object.__setattr__(self, name, _settled(getattr(self, name)))
         if not 0 < self.steps <= 1:
@@ -52,6 +52,13 @@ class Plan:
                 )
         if sum(p.fix is not None for p in self.policies) > 1:
             raise OmniCacheError(f"{self.method}: only one policy of a plan can have a corrector (`fix`).")
+        for policy in self.policies:
+            if policy.when.signals and policy.fix is not None and type(policy.fix).rehearse is not Corrector.rehearse:
+                raise OmniCacheError(
+                    f"{self.method}: {type(policy.fix).__name__} rehearses a step before it runs, and {policy.when} decides only "
+                    "by what it sees while it runs, so nothing would be corrected. Take a trigger without signals, such as "
+                    "Every(2) or Table(...), or leave `fix` out."
+                )
 
     @property
     def triggers(self) -> tuple[Trigger, ...]:
@@ -165,33 +172,11 @@ def _decode(part: Any) -> Any:
         given = {k: _decode(v) for k, v in part.items() if k != "is"}
         if unknown := set(given) - known:
             raise OmniCacheError(f"The plan gives {part['is']} the option {sorted(unknown)[0]!r}, which it does not have.")
-        for name, hint in _hints(cls).items():
-            if name in given and not _is(given[name], hint):
-                raise TypeError(f"{part['is']} cannot take {given[name]!r} as {name}")
-        return cls(**given)
+        try:
+            return cls(**given)
+        except OmniCacheError as bad:
+            raise ValueError(str(bad).rstrip(".")) from None
     return _plain(part)
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls)
-    except NameError:  # a class made inside a function may name what only that function knows
-        return {}
-
-
-def _is(given: Any, hint: Any) -> bool:
-    """Whether a value from a file is of the type that a field declares."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is(given, h) for h in inner)
-    if origin is tuple:
-        if not isinstance(given, tuple):
-            return False
-        each = inner[:1] * len(given) if inner[-1] is ... else inner
-        return len(each) == len(given) and all(map(_is, given, each))
-    if hint in (int, float):
-        return isinstance(given, (int, hint)) and not isinstance(given, bool)
-    return isinstance(given, hint) if isinstance(hint, type) else True  # other hints say more than is checked here
 
 
 def _refuse(constant: str) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from typing_extensions import dataclass_transform
 
+from omnicache import schema
 from omnicache.errors import OmniCacheError
 from omnicache.runtime.step import Step
 
@@ -31,7 +32,16 @@ VALUES: dict[str, type] = {}
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(cls: T) -> T:
-    """Make a class a frozen dataclass that a plan file may name."""
+    """Make a class a frozen dataclass that a plan file may name. Its fields are held to their annotations when it is made:
+    whole floats become ints where an int is wanted, lists tuples, and what does not fit is refused; see ``schema.py``."""
+    own = getattr(cls, "__post_init__", None)
+
+    def __post_init__(self: Any, *more: Any) -> None:
+        schema.settle(self)
+        if own is not None:
+            own(self, *more)
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     made = dataclass(frozen=True)(cls)
     known = VALUES.get(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -245,12 +255,3 @@ class Policy:
     how: Predictor = field(default_factory=_hold)
     which: Selector | None = None
     fix: Corrector | None = None
-
-    def __post_init__(self) -> None:
-        words = {"when": Trigger, "where": Where, "how": Predictor, "which": Selector, "fix": Corrector}
-        for word, kind in words.items():
-            given = getattr(self, word)
-            if isinstance(given, kind) or (given is None and word in ("which", "fix")):
-                continue
-            hint = f" Write {given.__name__}()." if isinstance(given, type) and issubclass(given, kind) else ""
-            raise OmniCacheError(f"Policy({word}=...) needs a {kind.__name__}, not {given!r}.{hint}")

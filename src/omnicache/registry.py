@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
+from omnicache import schema
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.plan import Plan
 from omnicache.policy import Policy
+from omnicache.schema import Choice, Range
 
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number, both ends allowed; None is no bound."""
-
-    low: float | None = None
-    high: float | None = None
-
-    def misfit(self, given: Any) -> str | None:
-        if isinstance(given, bool) or not isinstance(given, (int, float)):
-            return f"a number is needed, not {given!r}"
-        if given != given or (self.low is not None and given < self.low) or (self.high is not None and given > self.high):
-            return f"{given!r} is outside {self}"
-        return None
-
-    def __str__(self) -> str:
-        low = "-inf" if self.low is None else f"{self.low:g}"
-        high = "inf" if self.high is None else f"{self.high:g}"
-        return f"[{low}, {high}]"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few words."""
-
-    words: tuple[Any, ...]
-
-    def misfit(self, given: Any) -> str | None:
-        return None if given in self.words else f"{given!r} is none of {', '.join(map(repr, self.words))}"
-
-    def __str__(self) -> str:
-        return " | ".join(map(str, self.words))
+__all__ = ["METHODS", "Choice", "Method", "Option", "Range", "check_options", "get", "method", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +27,8 @@ class Option:
     allowed: Range | Choice | None
     optional: bool = False
     """Whether None may be given."""
+    hint: Any = Any
+    """Its annotation, which it is held to: see ``schema.py``."""
 
 
 Calibrate = Callable[..., Plan]
@@ -104,7 +78,6 @@ class Method:
                 f"{asked[0]!r} is an option of calibrating {self.name}: plan = omnicache.calibrate(pipe, inputs, {self.name!r}, "
                 f"{asked[0]}={options[asked[0]]!r}), then omnicache.cache(pipe, plan)."
             )
-        check_options(self.name, self.build, options)
         made: Plan | Policy = self.build(**options)
         return Plan(self.name, (made,), options) if isinstance(made, Policy) else made
 
@@ -138,10 +111,11 @@ def method(
                     f"{name}: option {parameter.name} needs a default, so that the method can be used by its name."
                 )
         summary = (inspect.getdoc(build) or "").split("\n")[0]
+        made, measure = _checked(name, build), _checked(f"calibration of {name}", calibrate) if calibrate is not None else None
         METHODS[name] = Method(
-            name, build, summary, paper, dict(axes or {}), architectures, off, off_reason, calibrate, needs_calibration
+            name, made, summary, paper, dict(axes or {}), architectures, off, off_reason, measure, needs_calibration
         )
-        return build
+        return made
 
     return register
 
@@ -161,27 +135,28 @@ def options_of(build: Callable[..., Any]) -> tuple[Option, ...]:
     hints = typing.get_type_hints(build, include_extras=True)
     found = []
     for name, parameter in inspect.signature(build).parameters.items():
-        hint: Any = hints.get(name)
-        notes = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
-        allowed = next((n for n in notes if isinstance(n, (Range, Choice))), None)
+        hint = hints.get(name, Any)
         default = None if parameter.default is inspect.Parameter.empty else parameter.default
-        inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-        found.append(Option(name, default, allowed, type(None) in typing.get_args(inner)))
+        found.append(Option(name, default, schema.bound_of(hint), schema.takes_none(hint), hint))
     return tuple(found)
 
 
-def check_options(what: str, build: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse unknown options and values outside their range, before anything is changed."""
+def check_options(what: str, build: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as their annotations want them; unknown ones and misfits are refused, before anything is changed."""
     known = {o.name: o for o in options_of(build)}
-    for name, option in given.items():
+    for name in given:
         if name not in known:
             listed = f" It has: {', '.join(known)}." if known else " It has none."
             raise OmniCacheError(f"{what} has no option {name!r}.{nearest(name, known)}{listed}")
-        allowed, default = known[name].allowed, known[name].default
-        if allowed is not None and not (option is None and known[name].optional):
-            why = allowed.misfit(option)
-            whole = isinstance(allowed, Range) and type(default) is int
-            if why is None and whole and isinstance(option, (int, float)) and not float(option).is_integer():
-                why = f"a whole number is needed, not {option!r}"
-            if why is not None:
-                raise OmniCacheError(f"{what}: option {name}: {why}.")
+    return {name: schema.checked(what, name, option, known[name].hint) for name, option in given.items()}
+
+
+def _checked(what: str, build: Callable[..., Plan]) -> Callable[..., Plan]:
+    """The function, with its options held to their annotations also where it is called directly."""
+
+    @functools.wraps(build)
+    def call(*args: Any, **options: Any) -> Plan:
+        named = inspect.signature(build).bind_partial(*args).arguments
+        return build(**check_options(what, build, {**named, **options}))
+
+    return call

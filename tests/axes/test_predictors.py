@@ -112,3 +112,15 @@ def test_estimates_are_not_learned():
         how.estimate(history, Step(i), ())
     assert len(history) == 2
     assert all(torch.equal(e.tensors[0], b) for e, b in zip(history, before, strict=True))
+
+
+@pytest.mark.parametrize("basis", ["taylor", "newton"])
+def test_of_two_values_at_one_sigma_only_the_newer_is_used(basis):
+    """Heun evaluates twice at one sigma: two points at one place have no slope."""
+    how, sigmas = Taylor(1, basis, axis="sigma"), [9.0, 5.0, 5.0, 2.0]
+    history = learned(how, lambda s: 3 * s.sigma + s.index, [Step(i, sigma=s) for i, s in enumerate(sigmas[:3])])
+    assert [e.step.index for e in history] == [2, 0]
+    slope = ((15 + 2) - 27) / (5 - 9)
+    assert at(how, history, Step(3, sigma=2.0)) == pytest.approx(17 + slope * (2 - 5))
+    alone = learned(how, lambda s: 7.0, [Step(0, sigma=5.0), Step(1, sigma=5.0)])
+    assert at(how, alone, Step(2, sigma=2.0)) == 7.0

@@ -9,7 +9,7 @@ from omnicache.policy import Decision, Moment
 from omnicache.runtime.run import TriggerState
 from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
-from omnicache.triggers import Accumulate, Between, Every, First, Last, Ramp, Table, Verify
+from omnicache.triggers import Accumulate, Between, Every, First, Last, PowerLaw, Ramp, Table, Verify
 
 from ..methods.tiny import full_steps, strip
 
@@ -45,6 +45,54 @@ def test_first_and_last(count):
 def test_between_in_steps_and_in_shares_of_the_run():
     assert full_steps(strip(Between(3, 6), 10)) == [0, 3, 4, 5]
     assert full_steps(strip(Between(0.25, 0.5), 20)) == [0, 5, 6, 7, 8, 9]
+
+
+def test_each_end_of_between_is_an_index_or_a_share_by_itself():
+    assert full_steps(strip(Between(10), 14)) == [0, 10, 11, 12, 13]
+    assert full_steps(strip(Between(5.0, 10.0), 12)) == [0, 5, 6, 7, 8, 9]
+    assert full_steps(strip(Between(2, 0.5), 10)) == [0, 2, 3, 4]
+    assert strip(Between(), 6) == "######"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "full"),
+    [
+        (Between(0.4, 0.6), range(8)),  # any step may lie there
+        (Between(3, 0.6), [0, *range(3, 8)]),
+        (Between(0.4, 3), range(3)),
+        (Between(3, 1.0), [0, *range(3, 8)]),
+        (Between(2, 4), [0, 2, 3]),
+    ],
+)
+def test_between_computes_what_may_lie_inside_where_the_length_is_unknown(trigger, full):
+    state = TriggerState(trigger)
+    assert full_steps("".join(state.decide(Step(i), {}).value for i in range(8))) == list(full)
+
+
+def test_the_power_law_is_the_released_schedule():
+    assert full_steps(strip(PowerLaw(5, 1.4, 15), 50)) == [0, 5, 9, 13, 17, 21, 26, 31, 37, 43]
+
+
+@pytest.mark.parametrize("total", [8, 20, 25, 50, 99])
+@pytest.mark.parametrize("interval", [2, 3, 5, 7])
+@pytest.mark.parametrize("center", [0, 4, 7])
+def test_the_power_law_computes_as_many_steps_as_the_even_schedule_densest_at_its_center(total, interval, center):
+    trigger = PowerLaw(interval, 1.4, center)
+    if trigger.misfit(total) is None:
+        full = full_steps(strip(trigger, total))
+        assert len(full) == -(-total // interval)
+        gaps = [b - a for a, b in zip(full, [*full[1:], total], strict=True)]
+        assert gaps[-1] >= min(gaps)
+
+
+def test_a_power_law_that_cannot_be_or_whose_length_is_unknown_computes():
+    assert strip(PowerLaw(1), 20) == "#" * 20
+    none = PowerLaw(2, 1.1, 5)
+    assert "no power law puts 4 computed steps around step 5 of 8" in none.misfit(8)
+    assert strip(none, 8) == "#" * 8
+    assert none.misfit(None) is None
+    state = TriggerState(PowerLaw())
+    assert {state.decide(Step(i), {}) for i in range(5)} == {Decision.COMPUTE}
 
 
 def test_a_table_is_read_off_and_fits_its_own_length_only():

@@ -125,3 +125,9 @@ def test_bad_options_are_refused_before_anything_runs(options, said):
     with pytest.raises(OmniCacheError, match=said):
         omnicache.calibrate(pipe, [1], "teacache", progress=False, **options)
     assert not hasattr(pipe.scheduler, "timesteps")
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_too_few_steps_are_refused(steps):
+    with pytest.raises(OmniCacheError, match=rf"{steps} step\(s\) are too few: the first and the last are computed anyway"):
+        omnicache.calibrate(Pipe(dit()), [1], "teacache", progress=False, num_inference_steps=steps)

@@ -5,14 +5,17 @@ import math
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import nn
 
 import omnicache
+from omnicache.calibrate import uncached
 from omnicache.calibrate.record import Recorder, watched
-from omnicache.calibrate.schedule import most_reuses
+from omnicache.calibrate.schedule import cheapest, most_reuses
 from omnicache.calibrate.uncached import Uncached
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Stack
-from omnicache.policy import Policy
+from omnicache.policy import Policy, Predictor
 from omnicache.predictors import Hold, Residual
 from omnicache.triggers import Every
 
@@ -255,3 +258,54 @@ def test_the_switch_where_signal_meets_noise():
     pipe.scheduler.set_timesteps(10)
     noise = [math.sqrt(1 / a - 1) for a in pipe.scheduler.alphas_cumprod[pipe.scheduler.timesteps].tolist()]
     assert plan.options["switch"] == next(i for i, n in enumerate(noise) if n <= 1)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_the_switch_of_a_flow_scheduler_is_where_half_is_noise(shift):
+    pipe = Pipe(dit(), FlowMatchEulerDiscreteScheduler(shift=shift))
+    plan = calibrate(pipe, [1], switch="snr", num_inference_steps=10)
+    pipe.scheduler.set_timesteps(10)
+    assert plan.options["switch"] == next(i for i, s in enumerate(pipe.scheduler.sigmas.tolist()) if s <= 0.5)
+
+
+class Halving(nn.Module):
+    """A block that hands on every other token, so that it adds nothing to its input that could be kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, hidden_states):
+        return hidden_states[:, ::2] * self.factor
+
+
+class Shrinking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Halving(), Halving()])
+
+    def forward(self, hidden_states, timestep):
+        inner = hidden_states
+        for block in self.blocks:
+            inner = block(inner)
+        return (hidden_states + inner.mean()) * timestep.max() / 1000
+
+
+class Never(Predictor):
+    """Keeps nothing."""
+
+    def learn(self, history, step, x, y):
+        return ()
+
+
+@pytest.mark.parametrize("order", ["error", "curvature"])
+def test_a_model_of_which_nothing_can_be_kept_is_refused(order, monkeypatch):
+    monkeypatch.setattr(uncached, "Residual", lambda inner: Never())
+    with pytest.raises(OmniCacheError, match=r"Shrinking cannot be calibrated, because nothing of it could be reused"):
+        calibrate(Pipe(Shrinking()), [1], order=order, num_inference_steps=10)
+
+
+def test_a_schedule_of_steps_without_a_kept_value_is_refused():
+    price = [math.inf] * 10
+    with pytest.raises(OmniCacheError, match="No schedule with 3 of 10 steps reused was found"):
+        cheapest(price, 3)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from omnicache.errors import OmniCacheError
 from omnicache.measure import psnr
@@ -44,3 +45,29 @@ def test_refuses_other_shapes(b: torch.Tensor):
 def test_refuses_a_single_picture():
     with pytest.raises(OmniCacheError, match="n, 3, h, w"):
         psnr(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16))
+
+
+def test_pillow_images_are_taken_too():
+    a, b = Image.new("RGB", (16, 12), (128, 128, 128)), Image.new("RGB", (16, 12), (128, 128, 179))
+    expected = -10 * math.log10((51 / 255) ** 2 / 3)
+    assert psnr(a, b).tolist() == pytest.approx([expected])
+    assert psnr([a, a], [a, b]).tolist() == pytest.approx([math.inf, expected])
+    left = Image.new("RGB", (2, 1))
+    left.putpixel((0, 0), (255, 0, 0))
+    tensor = torch.zeros(1, 3, 1, 2)
+    tensor[0, 0, 0, 0] = 1
+    assert psnr(left, tensor).tolist() == [math.inf]
+
+
+@pytest.mark.parametrize(
+    ("a", "said"),
+    [
+        (torch.zeros(1, 3, 4, 4).numpy(), r"not ndarray; draw with pipe\(..., output_type=\"pt\"\)"),
+        ([], "not list"),
+        ("a.png", "not str"),
+        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"differ in size: \(4, 4\), \(4, 5\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused(a, said):
+    with pytest.raises(OmniCacheError, match=said):
+        psnr(a, pictures(1))

@@ -55,6 +55,16 @@ def test_full_steps_of_50(interval, full):
     assert marks.count("#") == full
 
 
+def test_the_papers_non_uniform_schedule_in_a_run():
+    pipe = Pipe(text_unet(levels=2))
+    with omnicache.cache(pipe, "deepcache", interval=5, schedule="power", power=1.4, center=15) as run:
+        pipe(num_inference_steps=50)
+    assert full_steps(run.computed) == [0, 5, 9, 13, 17, 21, 26, 31, 37, 43]
+    plan = deepcache(5, schedule="power")
+    assert strip(plan.policies[0].when, 50) == run.computed  # the defaults are the paper's
+    assert omnicache.Plan.from_json(plan.to_json()) == plan
+
+
 @pytest.mark.parametrize(("build", "attention"), [(unet, True), (lambda: unet(attention=False), False), (text_unet, True)])
 def test_branch_0_leaves_the_input_convolution_the_last_resnet_with_its_attention_and_the_head(build, attention):
     model = build()

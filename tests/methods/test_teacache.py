@@ -144,7 +144,7 @@ def test_the_signal_is_the_first_blocks_normed_and_shifted_input(build, shape):
     with omnicache.cache(pipe, "teacache", threshold=-math.inf) as run:
         pipe(num_inference_steps=5, shape=shape)
     hook.remove()
-    assert run.trace.notes == []
+    assert not any("watched" in note for note in run.trace.notes)
     for record, now, before in zip(run.trace.records[1:], inputs[1:], inputs, strict=False):
         rel = ((now - before).abs().flatten(1).mean(1) / before.abs().flatten(1).mean(1)).max()
         assert float(record.signals[SIGNAL].max()) == pytest.approx(float(rel), rel=1e-4)

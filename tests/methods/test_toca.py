@@ -11,6 +11,7 @@ from omnicache.policy import Policy
 from omnicache.predictors import Hold
 from omnicache.runtime.step import Step
 from omnicache.selectors import TokenScores
+from omnicache.selectors import scores as scoring
 from omnicache.selectors.scores import attention_received, spread_out
 from omnicache.triggers import Every, First
 
@@ -139,7 +140,7 @@ def cell(session, name):
     """What the one run in progress keeps for a site."""
     (run,) = session._runs.values()
     (branch,) = run.branches.values()
-    return next(found for (_, site), found in branch.cells.items() if site.name == name)
+    return next(found for (_, site, _), found in branch.cells.items() if site.name == name)
 
 
 def test_after_k_partial_steps_without_it_a_token_is_k_steps_old():
@@ -222,3 +223,39 @@ def test_off_is_the_plain_model():
     plain = pipe(guidance="batched")
     with omnicache.cache(pipe, "toca", interval=1, slope=0.0):
         assert torch.equal(pipe(guidance="batched"), plain)
+
+
+class Projections(torch.nn.Module):
+    """Queries and keys as a model's attention has them."""
+
+    def __init__(self, norm=None, keys=16):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.to_q, self.to_k = 4, torch.nn.Linear(8, 16), torch.nn.Linear(8, keys)
+        if norm is not None:
+            self.norm_q, self.norm_k = torch.nn.RMSNorm(norm), torch.nn.RMSNorm(norm)
+
+
+@pytest.mark.parametrize("norm", [None, 4, 16])
+def test_attention_in_parts_is_attention_at_once(norm, monkeypatch):
+    attention, x = Projections(norm), torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
+    at_once = attention_received(attention, x)
+    seen, plain = [], torch.softmax
+    monkeypatch.setattr(scoring, "PART", 2 * 4 * 50 * 7)
+    monkeypatch.setattr(torch, "softmax", lambda t, dim: seen.append(t.numel()) or plain(t, dim=dim))
+    torch.testing.assert_close(attention_received(attention, x), at_once)
+    assert len(seen) == 8
+    assert max(seen) == scoring.PART
+    assert at_once.norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_norms_over_all_heads_come_before_the_heads_are_taken_apart():
+    attention, x = Projections(16), torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    q = attention.norm_q(attention.to_q(x)).unflatten(-1, (4, 4)).transpose(1, 2)
+    k = attention.norm_k(attention.to_k(x)).unflatten(-1, (4, 4)).transpose(1, 2)
+    by_hand = torch.softmax(q @ k.transpose(-1, -2) / 2, dim=-1).sum(2).mean(1)
+    torch.testing.assert_close(attention_received(attention, x), by_hand / by_hand.norm(dim=1, keepdim=True))
+
+
+def test_keys_that_several_heads_share_give_no_score():
+    assert attention_received(Projections(keys=8), torch.zeros(1, 5, 8)) is None

@@ -119,7 +119,7 @@ def test_every_method_appears_with_the_figures_of_the_result(tmp_path: Path) -> 
         assert ("identical" if one["psnr"] is None else f"{one['psnr']:.1f}") in text
         assert f"{one['ssim']:.3f}" in text and "79%" in text
         assert f"{one['computed'].count('#')} of {len(one['computed'])}" in text
-    assert "123 kB" in found["omnicache-trajectory"] and "1.42 MB" in found["speca"] and "0 B" in found["none"]
+    assert "120.6 KiB" in found["omnicache-trajectory"] and "1.4 MiB" in found["speca"] and "0 B" in found["none"]
     assert "the paper's ratio" in found["toca"]
 
 

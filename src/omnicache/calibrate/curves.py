@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import torch
 
-from omnicache.calibrate.record import Recorder, each_run, watched
+from omnicache.calibrate.record import Onlooker, each_run, one_denoiser, watched
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import Stack
 from omnicache.kernels import relative_change
 from omnicache.plan import Plan
@@ -27,7 +28,7 @@ def calibrate_teacache(
     progress: bool = True,
     *,
     reuse: Annotated[float, Range(0, 0.98)] = 0.5,
-    threshold: Annotated[float | None, Range()] = None,
+    threshold: float | None = None,
     degree: Annotated[int | None, Range(1, 8)] = None,
 ) -> Plan:
     """Fit the polynomial of TeaCache (arXiv 2411.19108, eq. 7) to uncached runs.
@@ -50,7 +51,7 @@ def calibrate_teacache(
         changes.append(relative_change(now, last) if last is not None else None)
         before[step.branch] = now
 
-    recorder = Recorder(look)
+    recorder = Onlooker(look)
     policy = Policy(Accumulate(signal, float("-inf")), Stack(), Residual(Hold()), fix=recorder)
     pairs: list[torch.Tensor] = []  # one (n, 2) tensor a run
     signals: list[list[float | None]] = []
@@ -64,7 +65,8 @@ def calibrate_teacache(
             signals.append([None if w is None else float(w.max()) for w in worst])
             both = ((r.signals.get(signal), moved) for r, moved in zip(records, changes, strict=True))
             found = [(float(c.max()), float(m.max())) for c, m in both if c is not None and m is not None]
-            pairs.append(torch.tensor(found, dtype=torch.float64))
+            pairs.append(torch.tensor(found, dtype=torch.float64).reshape(-1, 2))
+    _enough(one_denoiser(pipe), signals, pairs)
     everything = torch.cat(pairs)
     if degree is None:
         degree = min(range(1, 5), key=lambda d: _left_out_error(pairs, d)) if len(pairs) > 1 else 1
@@ -78,6 +80,18 @@ def calibrate_teacache(
     figures = {"pairs": len(everything), "degree": degree, "change_range": (float(low), float(high)), "fit_error": float(error)}
     figures |= {"output_change": float(everything[:, 1].mean()), "reuse": _reused(signals, coefficients, threshold)}
     return plan.with_measured(**figures)
+
+
+def _enough(model: torch.nn.Module, signals: list[list[float | None]], pairs: list[torch.Tensor]) -> None:
+    """Raise OmniCacheError where no curve can be fitted."""
+    steps = max(map(len, signals))
+    if steps < 3:
+        raise OmniCacheError(f"{steps} step(s) are too few: the first and the last are computed anyway. Draw with more.")
+    if not any(map(len, pairs)):
+        raise OmniCacheError(
+            f"{type(model).__name__} shows no modulated input at its first block (a norm that takes the time), which teacache "
+            "watches. Take a method that watches nothing, such as taylorseer."
+        )
 
 
 def _fit(pairs: torch.Tensor, degree: int) -> torch.Tensor:

@@ -22,23 +22,28 @@ Sink = Callable[[Step, torch.Tensor, tuple[torch.Tensor, ...]], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Recorder(Corrector):
-    """A corrector that corrects nothing: it tells ``sink`` the true output and those of the rehearsals asked for.
-
-    Attributes:
-        sink: called at every step with the true output and the rehearsed ones (none where the history was too short).
-        lags: per step, which estimates to rehearse; see ``Corrector.rehearse``.
-    """
+class Onlooker(Corrector):
+    """A corrector that corrects nothing: it tells ``sink`` the true output of every step."""
 
     sink: Sink
-    lags: Callable[[Step], tuple[int, ...]] = lambda step: ()
-
-    def rehearse(self, step: Step) -> tuple[int, ...]:
-        return self.lags(step)
 
     def learn(self, state: Any, step: Step, truth: torch.Tensor, rehearsed: tuple[torch.Tensor, ...]) -> Any:
         self.sink(step, truth, rehearsed)
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class Recorder(Onlooker):
+    """One that asks for rehearsals, and tells of them too (none where the history was too short).
+
+    Attributes:
+        lags: per step, which estimates to rehearse; see ``Corrector.rehearse``.
+    """
+
+    lags: Callable[[Step], tuple[int, ...]]
+
+    def rehearse(self, step: Step) -> tuple[int, ...]:
+        return self.lags(step)
 
 
 def one_denoiser(pipe: Any) -> torch.nn.Module:

@@ -70,6 +70,11 @@ def cheapest(
         best = after
         back.append(came)
     run = min(range(longest + 1), key=lambda r: best[r][reuses])
+    if best[run][reuses][0] == math.inf:
+        raise OmniCacheError(
+            f"No schedule with {reuses} of {total} steps reused was found: at too many steps there is no kept value to reuse. "
+            "Ask for fewer."
+        )
     marks, k = [], reuses
     for i in range(total - 1, -1, -1):
         before = back[i][run][k]

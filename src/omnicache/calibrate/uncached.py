@@ -10,6 +10,7 @@ import torch
 
 from omnicache.calibrate import geometry
 from omnicache.calibrate.record import Recorder, each_run, one_denoiser, watched
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack
 from omnicache.policy import Policy, Predictor, Where
 from omnicache.predictors import Hold, Residual
@@ -43,7 +44,7 @@ class Uncached:
         self.channels: int | None = None
         self._norms: dict[tuple[int, int], list[float]] = {}
         self._products: dict[int, tuple[float, float, float]] = {}
-        self._signal: dict[int, float] = {}
+        self._sigmas: dict[int, float] = {}
         self._ends: list[torch.Tensor] = []
         self._growth: dict[int, list[float]] = {}
         self._measure()
@@ -64,8 +65,9 @@ class Uncached:
 
     @property
     def crossing(self) -> int:
-        """The first step at which the latent holds more signal than noise."""
-        return next((i for i in range(self.steps) if self._signal.get(i, 0.0) >= 1.0), self.steps)
+        """The first step at which the latent holds no more noise than signal."""
+        even = 0.5 if _flows(self.pipe.scheduler) else 1.0
+        return next((i for i in range(self.steps) if self._sigmas.get(i, math.inf) <= even), self.steps)
 
     def _noise(self, estimate: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         return (estimate - truth)[:, : self.channels].float()
@@ -80,7 +82,7 @@ class Uncached:
                 self.channels = latents[0].shape[1]
             self.steps = max(self.steps, step.index + 1)
             if step.sigma is not None:
-                self._signal[step.index] = 1 / max(step.sigma, 1e-12) ** 2
+                self._sigmas[step.index] = step.sigma
             for age, estimate in enumerate(rehearsed, start=1):
                 q = self._noise(estimate, truth)
                 self._norms.setdefault((age, step.index), []).append(float(q.square().sum()))
@@ -92,13 +94,19 @@ class Uncached:
                     before[step.branch] = q
 
         recorder = Recorder(look, lambda step: tuple(range(min(step.index, 3))))
-        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder), latents):
+        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder), latents) as session:
             for _, run in each_run(self.pipe, self.inputs, self.call, self.progress, "the path      "):
                 latents.clear()
                 before.clear()
                 run()
                 self.paths.append(geometry.project(geometry.gram(latents)))
                 self._ends.append(latents[-1])
+            if self.steps > 1 and not self._norms:
+                why = " ".join(session.trace.notes) or "No value that could be kept was computed in its runs."
+                raise OmniCacheError(
+                    f"{type(session.model.model).__name__} cannot be calibrated, because nothing of it could be reused. {why} "
+                    "Try another granularity, or a method that needs no calibration: `omnicache methods` lists them all."
+                )
 
     def growth(self, probes: int) -> list[float]:
         """For every step, the error of the final latent for each unit of noise added there.
@@ -119,9 +127,12 @@ class Uncached:
                     latents.clear()
                     run()
                     squares.append(float((latents[-1] - self._ends[i]).square().sum()))
+            if math.isinf(self.norm(1, place)):
+                continue  # nothing was reused there
             # Where a reuse adds no noise at all there is nothing to grow, and any number does.
             found[place] = max((sum(squares) / len(squares)) ** 0.5, 1e-12) / max(self.norm(1, place), 1e-12)
-        logs = [math.log(found[p]) for p in places]
+        places = [p for p in places if p in found] or [1]
+        logs = [math.log(found.get(p, 1.0)) for p in places]
         growth = []
         for i in range(total):
             k = max(j for j in range(len(places)) if places[j] <= max(i, places[0]))
@@ -187,6 +198,13 @@ class Uncached:
             slope = dot / low if low > 0 else 0.0
             carried.append(None if mark == "#" else (slope if fit == "slope" else cosine))
         return tuple(carried), cosines
+
+
+def _flows(scheduler: Any) -> bool:
+    """Whether sigmas are shares of noise, from 1 down to 0 as in flow matching, and not noise for each unit of signal."""
+    sigmas: Any = getattr(scheduler, "sigmas", None)
+    top = math.inf if sigmas is None or not len(sigmas) else float(max(sigmas))
+    return top <= 1 + 1e-6 and (top > 0.99 or not hasattr(scheduler, "alphas_cumprod"))
 
 
 def _literal(marks: str, slopes: list[float], cosines: list[float], rescaled: bool) -> Carried:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import omnicache
-from omnicache.cli.common import err, load, print_json, read_input, read_options
+from omnicache.cli.asking import inputs_of, settings_of, subject_of
+from omnicache.cli.common import err, load, print_json, read_options
 from omnicache.report import write_calibration
 
 
@@ -15,19 +16,19 @@ def calibrate(
     method: Annotated[str, typer.Option("--method", "-m", help="A method that can be calibrated.")] = "omnicache-trajectory",
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the calibration, name=value.")] = [],  # noqa: B006
     inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
-    steps: Annotated[int, typer.Option(help="Sampler steps; the plan is made for exactly these.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the plan is made for exactly these.")] = 50,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
     out: Annotated[Path, typer.Option(help="The plan file.")] = Path("omnicache.plan.json"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Measure uncached runs and save a plan for this pipeline and step count."""
     loaded = load(pipe)
-    labels = list(getattr(loaded, "labels", {}) or {})
-    chosen = list(inputs) or labels[:: max(1, len(labels) // 8)][:8]
-    if not chosen:
+    call = settings_of(loaded, steps, guidance)
+    if subject_of(loaded) == "prompt" and not inputs:
         raise omnicache.OmniCacheError("Say what to calibrate on: -i 'a red fox' -i 'a lake at night' … (eight prompts do).")
-    call: dict[str, Any] = {"num_inference_steps": steps} | ({"guidance_scale": guidance} if guidance is not None else {})
-    asked = [read_input(loaded, text) for text in chosen]
+    asked = inputs_of(loaded, inputs, count=8)
+    names = {v: k for k, v in (getattr(loaded, "labels", None) or {}).items()}
+    chosen = list(inputs) or [str(names.get(one["class_labels"][0], one)) if one else f"seed {i}" for i, one in enumerate(asked)]
     plan = omnicache.calibrate(loaded, asked, method, progress=not as_json, **call, **read_options(option))
     plan.save(out)
     picture = None

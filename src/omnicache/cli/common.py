@@ -38,7 +38,10 @@ def load(pipe: str) -> Any:
         from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as missing:
         raise OmniCacheError('Pipelines need diffusers; run: pip install "omnicache[diffusers]"') from missing
-    loaded = DiffusionPipeline.from_pretrained(pipe, local_files_only=True)
+    try:
+        loaded = DiffusionPipeline.from_pretrained(pipe, local_files_only=True)
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as broken:
+        raise OmniCacheError(f"{pipe!r} could not be loaded by diffusers: {type(broken).__name__}: {broken}") from broken
     loaded.set_progress_bar_config(disable=True)
     return loaded.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -59,8 +62,3 @@ def read_options(given: list[str]) -> dict[str, Any]:
         except ValueError:
             options[name] = text
     return options
-
-
-def read_input(pipe: Any, text: str) -> Any:
-    """What the user typed for the pipeline's first argument: a class by number or name where it knows classes, else a prompt."""
-    return int(text) if getattr(pipe, "labels", None) and text.isdigit() else text

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 import omnicache
-from omnicache.cli.common import load, print_json, read_input
+from omnicache.cli.asking import draw, inputs_of, settings_of
+from omnicache.cli.common import load, print_json
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import as_call, denoisers, split_call, with_scheduler
+from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
 from omnicache.runtime.trace import Trace
 
@@ -20,15 +21,17 @@ KINDS = ("stack", "block", "attention", "cross_attention", "mlp")
 
 def doctor(
     pipe: Annotated[str, typer.Argument(help="A shipped model (emoji) or a diffusers folder.")],
-    text: Annotated[str, typer.Option("--input", "-i", help="Prompt, or class by number or name, for a short trial.")] = "0",
-    steps: Annotated[int, typer.Option(help="Steps of the trial.")] = 12,
+    text: Annotated[
+        str | None, typer.Option("--input", "-i", help="Prompt, or class by number or name, for a short trial.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the trial.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say what was found in a pipeline: sites, guidance passes, what each method would reuse and why not."""
     loaded = load(pipe)
     model = discover(denoisers(loaded)[0])
-    _, call = split_call(loaded, {"num_inference_steps": steps}, set())
-    call |= as_call(loaded, read_input(loaded, text), 0)
+    call = settings_of(loaded, steps) | as_call(loaded, inputs_of(loaded, [] if text is None else [text])[0], 0)
+    draw(loaded, call)  # what fails without a cache is no method's fault
     rows: list[dict[str, Any]] = []
     branches: list[str] = []
     for name, entry in omnicache.methods().items():
@@ -60,9 +63,9 @@ def _trial(pipe: Any, method: str, call: dict[str, Any]) -> Trace:
     generator = call.get("generator")
     if isinstance(generator, torch.Generator):
         call = {**call, "generator": torch.Generator().manual_seed(0)}
-    with warnings.catch_warnings(), omnicache.cache(pipe, method) as run, torch.no_grad():
+    with warnings.catch_warnings(), omnicache.cache(pipe, method) as run:
         warnings.simplefilter("ignore")
-        pipe(**call)
+        draw(pipe, call)
         return run.trace
 
 

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
 import omnicache
-from omnicache.cli.common import err, load, print_json, read_input, read_options
-from omnicache.integrations.pipelines import as_call, split_call
+from omnicache.cli.asking import draw, inputs_of, settings_of
+from omnicache.cli.common import err, load, print_json, read_options
+from omnicache.cli.saving import save
+from omnicache.integrations.pipelines import as_call
 
 
 def run(
@@ -17,7 +18,7 @@ def run(
     method: Annotated[str, typer.Option("--method", "-m", help="A method's name or a plan file.")] = "none",
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the method, name=value.")] = [],  # noqa: B006
     inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
-    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 50,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("omnicache-run"),
@@ -25,23 +26,25 @@ def run(
 ) -> None:
     """Draw pictures with a method and say what was computed, kept and saved."""
     loaded = load(pipe)
-    given: dict[str, Any] = {"num_inference_steps": steps} | ({"guidance_scale": guidance} if guidance is not None else {})
-    _, call = split_call(loaded, given, set())
+    call = settings_of(loaded, steps, guidance)
+    asked = inputs_of(loaded, inputs)
+    names = inputs or [str(next(iter(asked[0].values()), "unconditional")).strip("[]")]
     out.mkdir(parents=True, exist_ok=True)
-    asked = [read_input(loaded, text) for text in (inputs or ["0"])]
     rows = []
     with omnicache.cache(loaded, method, **read_options(option)) as running:
         for i, one in enumerate(asked):
             began = time.perf_counter()
-            with torch.no_grad():
-                result = loaded(**{**call, **as_call(loaded, one, seed + i)})
-            path = out / f"{i:03d}.png"
-            result.images[0].save(path)
+            path, note = save(loaded, draw(loaded, {**call, **as_call(loaded, one, seed + i)}), out / f"{i:03d}")
             trace = running.trace
             seconds = time.perf_counter() - began
-            rows.append({"input": inputs[i] if inputs else "0", "path": str(path), "seconds": round(seconds, 3)})
-            rows[-1] |= {"computed": trace.computed, "cache_bytes": trace.peak_bytes, "notes": trace.notes}
+            rows.append({"input": names[i], "path": str(path), "seconds": round(seconds, 3)})
+            rows[-1] |= {
+                "computed": trace.computed,
+                "cache_bytes": trace.peak_bytes,
+                "notes": [*trace.notes, *([note] if note else [])],
+            }
             if not as_json:
-                err.print(f"{path}  {seconds:.2f} s\n{trace}", soft_wrap=True, markup=False)
+                said = f"{path}  {seconds:.2f} s" + (f"\n{note}" if note else "")
+                err.print(f"{said}\n{trace}", soft_wrap=True, markup=False)
     if as_json:
         print_json({"model": pipe, "method": method, "steps": steps, "images": rows})

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from omnicache.policy import Corrector, value
 from omnicache.runtime.step import Step
+from omnicache.schema import Choice, Range
 
 
 @value
@@ -26,10 +27,10 @@ class NoiseCorrection(Corrector):
     """
 
     gamma: tuple[float | None, ...]
-    cutoff: float | None = 0.25
-    switch: int = 0
-    channels: int | None = None
-    mask: str = "gaussian"
+    cutoff: Annotated[float | None, Range(0.01, 10)] = 0.25
+    switch: Annotated[int, Range(0)] = 0
+    channels: Annotated[int | None, Range(1)] = None
+    mask: Annotated[str, Choice(("gaussian", "ideal"))] = "gaussian"
     frames: bool = False
 
     def rehearse(self, step: Step) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """How far pictures are from others, and how sure one can be of it.
 
 The metrics are torchmetrics' where it has them; it is imported on the first call of one that needs it.
-Pictures are ``(n, 3, h, w)`` in [0, 1], features ``(n, d)``.
+Pictures are ``(n, 3, h, w)`` in [0, 1], or Pillow images for ``psnr`` and ``ssim``; features ``(n, d)``.
 """
 
 from omnicache.measure.accuracy import accuracy

@@ -53,8 +53,13 @@ def omnicache_trajectory(
             'plan = omnicache.calibrate(pipe, inputs, "omnicache-trajectory", reuse=0.5), then omnicache.cache(pipe, plan). '
             "On the command line: omnicache calibrate PIPE --out my.plan.json, then --method my.plan.json."
         )
-    fix = NoiseCorrection(tuple(gamma), cutoff, switch, channels, mask, frames) if correct and any(g for g in gamma) else None
+    if gamma and len(gamma) != len(schedule):
+        raise OmniCacheError(
+            f"omnicache-trajectory: option gamma: {len(gamma)} numbers do not fit a schedule of {len(schedule)} steps; "
+            "one a step is needed, None where it is computed."
+        )
+    fix = NoiseCorrection(gamma, cutoff, switch, channels, mask, frames) if correct and any(g for g in gamma) else None
     where, how = (Stack(), Residual(Hold())) if granularity == "stack" else (Attention() | MLP(), Hold())
-    options = {"schedule": schedule, "gamma": tuple(gamma), "correct": correct, "cutoff": cutoff, "switch": switch}
+    options = {"schedule": schedule, "gamma": gamma, "correct": correct, "cutoff": cutoff, "switch": switch}
     options |= {"channels": channels, "mask": mask, "frames": frames, "granularity": granularity}
     return Plan("omnicache-trajectory", (Policy(Table(schedule), where, how, fix=fix),), options)

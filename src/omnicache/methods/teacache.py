@@ -21,7 +21,7 @@ from omnicache.triggers import Accumulate, First, Last
     calibrate=calibrate_teacache,
 )
 def teacache(
-    threshold: Annotated[float, Range()] = 0.15,
+    threshold: float = 0.15,
     coefficients: tuple[float, ...] = (1.0, 0.0),
     warmup: Annotated[int, Range(1, 1000)] = 1,
     tail: Annotated[int, Range(0, 1000)] = 1,
@@ -35,6 +35,6 @@ def teacache(
         tail: computed steps at the end.
     """
     signal = ModulatedInputChange()
-    when = First(warmup) | Last(tail) | Accumulate(signal, threshold, tuple(coefficients))
-    options = {"threshold": threshold, "coefficients": tuple(coefficients), "warmup": warmup, "tail": tail}
+    when = First(warmup) | Last(tail) | Accumulate(signal, threshold, coefficients)
+    options = {"threshold": threshold, "coefficients": coefficients, "warmup": warmup, "tail": tail}
     return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), options)

@@ -1,95 +1,111 @@
-"""U-Nets: which modules lie below a skip connection.
-
-diffusers' U-Nets keep ``down_blocks``, ``mid_block`` and ``up_blocks``. Every down block yields one skip tensor per resnet and
-one for its downsampler; the first skip tensor of all is ``conv_in``'s. The up path takes them back in reverse.
-"""
+"""U-Nets: which modules lie below a skip connection."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from torch import nn
 
+from omnicache.models.unet_layers import Layers
+
 Named = tuple[str, nn.Module]
+Level = tuple[Named, ...]
+
+WAYS = (("down", "up"), ("in", "out"), ("input", "output"), ("encoder", "decoder"))
+MIDDLES = frozenset(("mid", "middle"))
 
 
-def is_unet(model: nn.Module) -> bool:
-    return isinstance(getattr(model, "down_blocks", None), nn.ModuleList) and isinstance(
-        getattr(model, "up_blocks", None), nn.ModuleList
-    )
+@dataclass(frozen=True)
+class UNet:
+    """The levels of a U-Net in the order of their calls, and in each the modules that the model holds for it.
 
-
-def _layers(block: nn.Module) -> list[list[nn.Module]]:
-    """The modules of a down or up block by layer: what runs for resnet ``i`` (its attentions and motion modules with it)."""
-    lists = [child for child in block.children() if isinstance(child, nn.ModuleList)]
-    resnets = getattr(block, "resnets", nn.ModuleList())
-    per_layer = [m for m in lists if len(m) == len(resnets) and m not in _samplers(block)]
-    return [[column[i] for column in per_layer] for i in range(len(resnets))]
-
-
-def _samplers(block: nn.Module) -> list[nn.ModuleList]:
-    found = (getattr(block, name, None) for name in ("downsamplers", "upsamplers"))
-    return [m for m in found if isinstance(m, nn.ModuleList)]
-
-
-def units(model: nn.Module) -> list[Named]:
-    """Down blocks, mid block and up blocks, by name, in the order of their calls."""
-    out: list[Named] = [(f"down_blocks.{i}", b) for i, b in enumerate(model.down_blocks)]  # type: ignore[arg-type]
-    if isinstance(getattr(model, "mid_block", None), nn.Module):
-        out.append(("mid_block", model.mid_block))  # type: ignore[arg-type]
-    out += [(f"up_blocks.{i}", b) for i, b in enumerate(model.up_blocks)]  # type: ignore[arg-type]
-    return out
-
-
-def below(model: nn.Module, branch: int) -> tuple[nn.Module, ...]:
-    """Modules that need not run when the up path's value at skip connection ``branch`` is known, in the order of their calls.
-
-    Branch 0 is the skip of ``conv_in``; branch ``b`` the ``b``-th skip tensor after it. The last module is the one whose output
-    is that value: the up path's layer (or upsampler) just before the layer that takes the skip tensor.
-    Empty when there is no such branch or nothing lies below it.
+    The way up takes the skip tensors in reverse: level ``j`` up takes those of level ``len(down) - 1 - j`` down.
     """
-    downs, ups = list(model.down_blocks), list(model.up_blocks)  # type: ignore[arg-type]
-    middle = getattr(model, "mid_block", None)
-    mid = [middle] if isinstance(middle, nn.Module) else []
 
-    # The down path as the makers of skip tensors 1, 2, ...: every layer, then the downsampler.
-    makers: list[tuple[nn.Module, list[nn.Module]]] = []
-    for block in downs:
-        makers += [(block, layer) for layer in _layers(block)]
-        makers += [(block, list(s)) for s in _samplers(block)]
-    # The up path as their takers, in reverse: skip tensor k is taken by the k-th layer from the end.
-    takers: list[tuple[nn.Module, list[nn.Module]]] = []
-    for block in ups:
-        layers = [(block, layer) for layer in _layers(block)]
-        takers += layers
-    if branch < 0 or branch >= len(makers) or len(takers) != len(makers) + 1:
-        return ()
+    down: tuple[Level, ...]
+    middle: Level
+    up: tuple[Level, ...]
 
-    first = len(takers) - 1 - branch  # the layer that takes skip tensor `branch`: the first of the up path to run
-    skipped: list[nn.Module] = []
-    for maker in makers[branch:]:
-        skipped += maker[1]
-    skipped += mid
-    for i, (block, layer) in enumerate(takers[:first]):
-        skipped += layer
-        if takers[i + 1][0] is not block:
-            skipped += [m for s in _samplers(block) for m in s]
-    return _whole_blocks(skipped, downs, ups)
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return (*self.down, *((self.middle,) if self.middle else ()), *self.up)
+
+    @property
+    def entry(self) -> nn.Module:
+        """The module that hidden states enter first."""
+        return _called(self.down[0])[0]
+
+    def below(self, branch: int) -> tuple[nn.Module, ...]:
+        """Modules that need not run when the way up's value at skip connection ``branch`` is known, level by level.
+
+        Branches are counted from the outermost, by layers where the blocks show theirs and by levels otherwise. The value is what
+        the last of these modules to be called gives; it need not be the last of the tuple.
+        Empty when there is no such branch or nothing lies below it.
+        """
+        layers = self._layers()
+        if layers is not None:
+            return layers.below(branch, _called(self.middle))
+        first = len(self.up) - 1 - branch  # the level of the way up that is the first to run
+        if branch < 0 or first < 0:
+            return ()
+        skipped = (*self.down[len(self.down) - first :], self.middle, *self.up[:first])
+        return tuple(module for level in skipped for module in _called(level))
+
+    def _layers(self) -> Layers | None:
+        """The finer cut, if every level is one block and the layers of all blocks account for all that there is."""
+        if any(len(level) != 1 for level in (*self.down, *self.up)):
+            return None
+        found = Layers([level[0][1] for level in self.down], [level[0][1] for level in self.up])
+        return found if found.complete else None
 
 
-def _whole_blocks(skipped: list[nn.Module], downs: list[nn.Module], ups: list[nn.Module]) -> tuple[nn.Module, ...]:
-    """The same with every block whose layers are all in it replaced by the block: one hook in place of many."""
-    inside = {id(m) for m in skipped}
-    out: list[nn.Module] = []
-    done: set[int] = set()
-    for module in skipped:
-        if id(module) in done:
-            continue
-        for block in (*downs, *ups):
-            parts = [m for layer in _layers(block) for m in layer] + [m for s in _samplers(block) for m in s]
-            if any(m is module for m in parts) and all(id(m) in inside for m in parts):
-                out.append(block)
-                done.update(id(m) for m in parts)
-                break
-        else:
-            out.append(module)
-            done.add(id(module))
-    return tuple(out)
+def find(model: nn.Module) -> UNet | None:
+    """The U-Net that ``model`` is, known by two lists whose names differ by the direction only; None if it is none."""
+    whole = sum(p.numel() for p in model.parameters())
+    for path, holder in _holders(model, ""):
+        lists = {name: child for name, child in holder.named_children() if isinstance(child, nn.ModuleList)}
+        for name, downs in lists.items():
+            for there, back in WAYS:
+                partner = lists.get("_".join(back if word == there else word for word in name.split("_")))
+                # A level up without one to take skip tensors from would make it something else than a U-Net.
+                if partner is None or partner is downs or not 0 < len(partner) <= len(downs):
+                    continue
+                middle = tuple((f"{path}{n}", c) for n, c in holder.named_children() if MIDDLES & set(n.split("_")))
+                found = UNet(_side(holder, path, there, len(downs)), middle, _side(holder, path, back, len(partner)))
+                # What encodes a condition may be a small U-Net by itself.
+                inside = {p for level in found.levels for _, m in level for p in m.parameters()}
+                if 2 * sum(p.numel() for p in inside) >= whole and _called(found.down[0]):
+                    return found
+    return None
+
+
+def _holders(module: nn.Module, path: str) -> Iterator[Named]:
+    """The module and those inside it that are in no list: what is repeated in a row is no U-Net as a whole."""
+    yield path, module
+    for name, child in module.named_children():
+        if not isinstance(child, nn.ModuleList):
+            yield from _holders(child, f"{path}{name}.")
+
+
+def _side(holder: nn.Module, path: str, way: str, length: int) -> tuple[Level, ...]:
+    """Of each level of one way what the holder's lists have for it: blocks, and samplers in a list of the same length."""
+    lists = [
+        (f"{path}{name}", child)
+        for name, child in holder.named_children()
+        if isinstance(child, nn.ModuleList) and way in name.split("_") and len(child) == length
+    ]
+    return tuple(tuple((f"{name}.{i}", child[i]) for name, child in lists) for i in range(length))
+
+
+def _called(level: Level) -> list[nn.Module]:
+    """The modules of a level that can be called, in place of containers what these hold."""
+
+    def inside(module: nn.Module) -> Iterator[nn.Module]:
+        if type(module).forward is not nn.Module.forward:
+            yield module
+            return
+        for child in module.children():
+            yield from inside(child)
+
+    return [module for _, held in level for module in inside(held)]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 from omnicache.policy import value
 from omnicache.predictors.linear import Linear
+from omnicache.schema import Range
 
 
 @value
 class Hold(Linear):
     """The last computed value, unchanged. ``keep`` above 1 remembers older ones for rehearsals; they carry no weight."""
 
-    keep: int = 1
+    keep: Annotated[int, Range(1)] = 1
     exact_degree = 0
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from omnicache.errors import OmniCacheError
 from omnicache.policy import Entry, History, Tensors, value
 from omnicache.predictors.linear import Linear
 from omnicache.runtime.step import Step
+from omnicache.schema import Choice, Range
 
 
 @value
@@ -14,19 +15,14 @@ class Taylor(Linear):
 
     ``basis="taylor"`` is the released ladder: backward differences divided by the newest gap, taken for derivatives. It is
     exact up to degree 1 only. ``basis="newton"`` uses divided differences on the true positions: exact up to degree
-    ``order`` at any spacing. Values from steps before ``since`` are not used.
+    ``order`` at any spacing. Values from steps before ``since`` are not used, and of two at one position (Heun evaluates twice at
+    one sigma) only the newer one.
     """
 
-    order: int = 1
-    basis: str = "taylor"
-    axis: str = "step"
+    order: Annotated[int, Range(0)] = 1
+    basis: Annotated[str, Choice(("taylor", "newton"))] = "taylor"
+    axis: Annotated[str, Choice(("step", "sigma"))] = "step"
     since: int = 0
-
-    def __post_init__(self) -> None:
-        if self.order < 0 or self.basis not in ("taylor", "newton"):
-            raise OmniCacheError(
-                f"Taylor needs an order from 0 on and the basis 'taylor' or 'newton', not order={self.order}, basis={self.basis!r}."
-            )
 
     @property
     def keep(self) -> int:  # type: ignore[override]
@@ -37,7 +33,8 @@ class Taylor(Linear):
         return self.order if self.basis == "newton" else min(self.order, 1)
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
-        kept = tuple(e for e in history if e.step.index >= self.since)
+        here = step.position(self.axis)
+        kept = tuple(e for e in history if e.step.index >= self.since and e.step.position(self.axis) != here)
         return (Entry(step, y), *kept)[: self.keep]
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:

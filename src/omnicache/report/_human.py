@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from omnicache.runtime.trace import human_bytes
+
 MISSING = "–"
 
 
@@ -37,15 +39,7 @@ def three_digits(value: float | None) -> str:
 
 
 def memory(value: float | None) -> str:
-    """Bytes in decimal units with three digits: ``123 kB``, ``1.42 MB``."""
-    if value is None:
-        return MISSING
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5 or unit == "GB":
-            break
-        value /= 1000
-    digits = 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{digits}f} {unit}"
+    return MISSING if value is None else human_bytes(round(value))
 
 
 def plain(value: object) -> str:

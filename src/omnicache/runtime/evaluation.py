@@ -40,6 +40,7 @@ class Pass:
         "errors",
         "forced",
         "lag",
+        "passing",
         "peeking",
         "proving",
         "record",
@@ -53,6 +54,7 @@ class Pass:
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
+        self.passing: Any = None  # the segment of blocks that is being passed over
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.peeking = False  # whether the block is only run to see what it hands to its attention
         self.errors: dict[Trigger, torch.Tensor] = {}

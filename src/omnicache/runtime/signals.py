@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from omnicache.kernels import relative_change
 from omnicache.policy import Signal, Tensors, value
 from omnicache.runtime.streams import tensors_of
+from omnicache.schema import Choice
 
 PEEKED = " modulated"
 """Under this name, which no argument can have, ``Probe`` adds what the block handed to its attention."""
@@ -35,7 +36,7 @@ class _Change(Signal):
 class LatentChange(_Change):
     """Relative change of the denoiser's input."""
 
-    norm: str = "l1"
+    norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
     at: ClassVar[str] = "denoiser"
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
@@ -49,7 +50,7 @@ class ModulatedInputChange(_Change):
     Blocks norm and modulate in many ways, and all hand the result to their attention: that is where it is read (``Peek``).
     """
 
-    norm: str = "l1"
+    norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
     at: ClassVar[str] = "stack"
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:

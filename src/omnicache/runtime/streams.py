@@ -7,7 +7,7 @@ beside them. Blocks name and order them differently; which output continues whic
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,8 +38,12 @@ class Signature:
         """The same call with one argument exchanged."""
         if name in kwargs:
             return args, {**kwargs, name: value}
-        place = int(name) if name.isdigit() else self.names.index(name)
+        place = self.place(name)
         return (*args[:place], value, *args[place + 1 :]), dict(kwargs)
+
+    def place(self, name: str) -> int:
+        """Where an argument stands when it is given by position; -1 if it can be given by name only."""
+        return int(name) if name.isdigit() else self.names.index(name) if name in self.names else -1
 
 
 def tensors_of(output: Any) -> Tensors:
@@ -76,15 +80,26 @@ def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
 class Shape:
     """The structure of an output without its values: enough to rebuild it, or to stand in for it."""
 
-    __slots__ = ("_empty", "sizes")
+    __slots__ = ("_empty", "_plain", "sizes")
 
     def __init__(self, output: Any):
         found = tensors_of(output)
         self.sizes = [(t.shape, t.dtype, t.device) for t in found]
         self._empty = rebuild(output, tuple(t.new_empty(0) for t in found))
+        self._plain = type(output) is tuple and len(output) == len(found) and all(isinstance(t, torch.Tensor) for t in output)
 
     def fill(self, tensors: Tensors) -> Any:
+        if self._plain:
+            return tensors
         return rebuild(self._empty, tensors)
+
+    def hand_on(self, signature: Signature, layout: Layout) -> Callable[[Args, Kwargs], Any]:
+        """A function that returns a block's own inputs in the form of its output; it runs for every block that is passed over."""
+        places = [(n, signature.place(n)) for n in layout.names]
+        if isinstance(self._empty, torch.Tensor):
+            name, at = places[0]
+            return lambda args, kwargs: kwargs[name] if name in kwargs else args[at]
+        return lambda args, kwargs: self.fill(tuple(kwargs[n] if n in kwargs else args[i] for n, i in places))
 
     def poison(self) -> Any:
         """An output of the right shapes full of NaN: if anybody reads it, it shows."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -11,6 +11,10 @@ from omnicache.granularity import Attention
 from omnicache.models.map import Site
 from omnicache.policy import Selector, Where, value
 from omnicache.runtime.step import Step
+from omnicache.schema import Range
+
+PART = 2**24
+"""Attention probabilities computed at once: 64 MiB of them."""
 
 
 @value
@@ -27,14 +31,14 @@ class TokenScores(Selector):
     text tokens of joint attention). Attention to another sequence is not asked: it says nothing of what tokens receive.
     """
 
-    ratio: float = 0.07
-    interval: int = 3
+    ratio: Annotated[float, Range(0)] = 0.07
+    interval: Annotated[int, Range(1)] = 3
     step_slope: float = 2.0
     layer_slope: float = -0.2
-    module: float = 2.5
-    age_weight: float = 0.25
-    cell: int = 2
-    spread: float = 0.6
+    module: Annotated[float, Range(0)] = 2.5
+    age_weight: Annotated[float, Range(0)] = 0.25
+    cell: Annotated[int, Range(1)] = 2
+    spread: Annotated[float, Range(0)] = 0.6
     watch: Where | None = field(default_factory=Attention)
 
     def init(self) -> Any:
@@ -80,21 +84,40 @@ def block_of(site: Site) -> str:
 
 
 def attention_received(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tensor | None:
-    """How much attention each token receives from all others, averaged over heads, unit L2 over tokens: ``(batch, n)``."""
+    """How much attention each token receives from all others, averaged over heads, unit L2 over tokens: ``(batch, n)``.
+
+    From the module's own queries, keys and their norms. Rotary embeddings, masks and biases, and the text tokens of joint
+    attention are not taken into account: they are known to the module's processor alone. Queries are taken in parts, so that no
+    more than ``PART`` probabilities exist at once.
+    """
     to_q, to_k = getattr(attention, "to_q", None), getattr(attention, "to_k", None)
     if to_q is None or to_k is None or x.ndim != 3:
         return None
     heads = int(getattr(attention, "heads", 1))
-    q, k = (f(x).unflatten(-1, (heads, -1)).transpose(1, 2) for f in (to_q, to_k))
-    for name, part in (("norm_q", "q"), ("norm_k", "k")):
-        norm = getattr(attention, name, None)
-        if norm is not None and part == "q":
-            q = norm(q)
-        elif norm is not None:
-            k = norm(k)
+    q = _split(to_q(x), getattr(attention, "norm_q", None), heads)
+    k = _split(to_k(x), getattr(attention, "norm_k", None), heads)
+    if q is None or k is None or q.shape != k.shape:
+        return None
     scale = float(getattr(attention, "scale", q.shape[-1] ** -0.5))
-    received = torch.softmax(q @ k.transpose(-1, -2) * scale, dim=-1).float().sum(dim=2).mean(dim=1)
+    received = torch.zeros(q.shape[:3], device=x.device)
+    rows = max(1, PART // max(1, q.shape[0] * heads * q.shape[2]))
+    for part in q.split(rows, dim=2):
+        received += torch.softmax(part @ k.transpose(-1, -2) * scale, dim=-1).float().sum(dim=2)
+    received = received.mean(dim=1)
     return received / received.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _split(projected: torch.Tensor, norm: Any, heads: int) -> torch.Tensor | None:
+    """Queries or keys by head, ``(batch, heads, n, d)``, normed over the head or, as some models do it, over all heads."""
+    width = projected.shape[-1]
+    if width % heads:
+        return None
+    weight = getattr(norm, "weight", None)
+    over_all = heads > 1 and isinstance(weight, torch.Tensor) and weight.numel() == width
+    if norm is not None and over_all:
+        projected = norm(projected)
+    split = projected.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return norm(split) if norm is not None and not over_all else split
 
 
 def spread_out(score: torch.Tensor, side: int, cell: int, bonus: float) -> torch.Tensor:

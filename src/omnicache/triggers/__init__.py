@@ -6,8 +6,9 @@ from omnicache.triggers.combine import And, Not, Or
 from omnicache.triggers.every import Every
 from omnicache.triggers.first import First
 from omnicache.triggers.last import Last
+from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
-__all__ = ["Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "Ramp", "Table", "Verify"]
+__all__ = ["Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import Decision, Moment, Signal, Trigger, value
 
 
@@ -22,6 +23,10 @@ class Accumulate(Trigger):
     threshold: float
     coefficients: tuple[float, ...] = (1.0, 0.0)
     floor: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.coefficients:
+            raise OmniCacheError("Accumulate: option coefficients: at least one is needed; (1.0, 0.0) adds the change as it is.")
 
     @property
     def signals(self) -> tuple[Signal, ...]:  # type: ignore[override]

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from omnicache.errors import OmniCacheError
 from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.schema import Range
 
 
 @value
@@ -16,13 +16,9 @@ class Every(Trigger):
     it counts from the front.
     """
 
-    interval: int
+    interval: Annotated[int, Range(1)]
     phase: int | None = None
     backwards: bool = False
-
-    def __post_init__(self) -> None:
-        if self.interval < 1:
-            raise OmniCacheError(f"Every(interval) needs a whole number from 1 on, not {self.interval}.")
 
     def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
         step = moment.step

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.schema import Range
 
 
 @value
 class Last(Trigger):
     """Computes the last ``count`` steps of a run whose length is known (it may never come: a run can be cut short)."""
 
-    count: int = 1
+    count: Annotated[int, Range(0)] = 1
 
     def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
         total = moment.step.total

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.schema import Range
 
 
 @value
@@ -14,11 +15,11 @@ class Ramp(Trigger):
     step is the next ``s`` it divides. The first step is computed. An unknown ``total`` computes everything.
     """
 
-    interval: int = 3
-    slope: float = 0.4
-    dense: int = 2
-    low: float = 0.2
-    high: float = 0.4
+    interval: Annotated[int, Range(1)] = 3
+    slope: Annotated[float, Range(-0.99, 0.99)] = 0.4
+    dense: Annotated[int, Range(1)] = 2
+    low: Annotated[float, Range(0, 1)] = 0.2
+    high: Annotated[float, Range(0, 1)] = 0.4
 
     def _interval(self, s: int, total: int) -> int:
         if self.low * total <= s < self.high * total:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
 from omnicache.granularity import Block
 from omnicache.policy import Decision, Moment, Trigger, Where, value
+from omnicache.schema import Range
 
 
 @value
@@ -17,11 +18,11 @@ class Verify(Trigger):
     checked. With ``redo`` every draft is checked, and a step that fails is computed on the spot.
     """
 
-    threshold: float = 0.1
-    decay: float = 0.01
-    floor: float = 0.01
-    shortest: int = 2
-    longest: int = 5
+    threshold: Annotated[float, Range(0)] = 0.1
+    decay: Annotated[float, Range(0, 1)] = 0.01
+    floor: Annotated[float, Range(0)] = 0.01
+    shortest: Annotated[int, Range(0)] = 2
+    longest: Annotated[int, Range(0)] = 5
     redo: bool = False
     check: Where | None = field(default_factory=lambda: Block(-1))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,12 @@ class _Segment:
     entry_shapes: list[torch.Size] = field(default_factory=list)
     entered: Tensors = ()  # while it is proved: what its first block was given,
     handed: Tensors = ()  # and what the last one handed on
+    roles: dict[Chain, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)  # how inner blocks hand it on
+
+    @property
+    def hands(self) -> Mapping[Chain, Callable[[Args, Mapping[str, Any]], Any]]:
+        """The short way through the inner blocks, once the segment is proved."""
+        return {} if self.entered else self.roles
 
     def handed_on(self, p: Pass, given: Tensors) -> None:
         """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
@@ -66,7 +72,7 @@ class _Segment:
 class ChainState:
     """Of one chain in one branch: segments learned at the last computed step, and the run that is being watched now."""
 
-    __slots__ = ("built", "copied_inputs", "copied_outputs", "layouts", "open", "owner", "ran", "shapes")
+    __slots__ = ("built", "copied_inputs", "copied_outputs", "layouts", "open", "owner", "ran", "roles", "shapes")
 
     def __init__(self) -> None:
         self.copied_inputs: set[int] = set()  # blocks that write to their inputs
@@ -77,6 +83,7 @@ class ChainState:
         self.open: _Run | None = None
         self.shapes: dict[int, Shape] = {}
         self.layouts: dict[type, Layout] = {}
+        self.roles: dict[int, Chain] = {}
 
     @property
     def histories(self) -> list[History]:
@@ -104,45 +111,55 @@ class Chain:
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE:
             return proceed(args, kwargs)
+        hand_on = p.passing.hands.get(self) if p.passing is not None else None
+        if hand_on is not None:
+            p.turn(self)
+            p.record.reused += 1
+            return hand_on(args, kwargs)
         state = p.chain(self.policy, self.site, p.turn(self))
         bound = self.signature.bind(args, kwargs)
         if p.reuses(self.policy):
             segment = state.owner.get(self.index)
-            # Inside a segment the first block has already found it ready.
-            if segment is not None and (self.index != segment.first or segment.cell.ready(p.lag)):
-                out = self._reuse(p, state, segment, bound)
-                if out is not None:
-                    return out
+            if segment is not None and (p.passing is segment or self._enters(p, segment, bound)):
+                p.count("reused")
+                return self._reuse(p, state, segment, bound)
         out = self._compute(p, state, proceed, args, kwargs, bound)
         p.count("computed")
         return out
 
-    def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
+    def _enters(self, p: Pass, segment: _Segment, bound: Mapping[str, Any]) -> bool:
+        """At the first block of a segment: whether all of it can be reused in this pass."""
+        if self.index != segment.first or not segment.cell.ready(p.lag):
+            return False
         if segment.first != segment.last and p.distrusts(self.policy, self.site):
-            return None
+            return False
         entry = segment.layout.read(bound)
+        if [t.shape for t in entry] != segment.entry_shapes:
+            return False
+        p.passing, segment.entered = segment, ()
+        if segment.first != segment.last and p.proves(self.policy, self.site):
+            segment.entered = entry
+        return True
+
+    def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
+        shape = state.shapes[self.index]
+        proving = bool(segment.entered)
         if self.index != segment.last:
-            layout = state.layouts.get(type(self.block))
-            if layout is None:
-                return None
-            p.count("reused")
-            if p.proves(self.policy, self.site):  # hand on nothing of use: nobody but the next block may need it
-                if self.index == segment.first:
-                    segment.entered = entry
-                else:
-                    segment.handed_on(p, layout.read(bound))
-                out = state.shapes[self.index].poison()
-                segment.handed = tensors_of(out)
-                return out
-            return state.shapes[self.index].fill(layout.read(bound))
-        if segment.entered:
+            given = state.layouts[type(self.block)].read(bound)
+            if not proving:
+                return shape.fill(given)
+            if self.index != segment.first:
+                segment.handed_on(p, given)
+            out = shape.poison()  # hand on nothing of use: nobody but the next block may need it
+            segment.handed = tensors_of(out)
+            return out
+        # The stream as it arrives here: what entered the segment, and whatever was added since the segment was learned.
+        entry = segment.layout.read(bound)
+        if proving:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
-        if [t.shape for t in entry] != segment.entry_shapes:
-            return None
-        p.count("reused")
-        # The stream as it arrives here: what entered the segment, and whatever was added since the segment was learned.
-        return state.shapes[self.index].fill(segment.cell.estimate(p, self.policy, entry))
+        p.passing = None
+        return shape.fill(segment.cell.estimate(p, self.policy, entry))
 
     def _compute(
         self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]
@@ -169,7 +186,7 @@ class Chain:
             counts = {n: versions((v,))[0] for n, v in given.items()}
             run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
         out = proceed(args, kwargs)
-        state.shapes[self.index] = Shape(out)
+        state.shapes[self.index], state.roles[self.index] = Shape(out), self
         found = tensors_of(out)
         run.outputs = own(found) if self.index in state.copied_outputs else found
         run.output_copies = tuple(_blind_copies(state, dict(enumerate(run.outputs))).values())
@@ -203,6 +220,11 @@ class Chain:
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
         segment.entry_shapes = [t.shape for t in entry]
+        segment.roles = {}
+        for i in range(run.first, run.last):
+            role = state.roles[i]
+            segment.roles[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
+        segment.roles.pop(state.roles[run.first], None)  # the first block asks whether the segment can be entered
         segment.cell.learn(p, self.policy, entry, run.outputs)
         state.built.append(segment)
 

@@ -1,0 +1,98 @@
+"""What the command line can ask of a pipeline: a prompt or a class, the number of steps, guidance; nothing else."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.pipelines import as_call
+
+SUBJECTS = ("prompt", "class_labels")
+"""The arguments that ``-i`` fills."""
+PROMPT = "a red fox in snow"
+
+
+def subject_of(pipe: Any) -> str | None:
+    """The argument that says what to draw; None where the pipeline draws what it was trained on.
+
+    Raises:
+        OmniCacheError: it needs more than the command line can give.
+    """
+    parameters = inspect.signature(pipe.__call__).parameters
+    subject = next((name for name in SUBJECTS if name in parameters), None)
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name != subject
+    ]
+    if needed:
+        raise OmniCacheError(
+            f"{type(pipe).__name__} needs {' and '.join(needed)}, and the command line gives prompts and classes only. "
+            "Use it from Python: with omnicache.cache(pipe, ...): pipe(...)."
+        )
+    return subject
+
+
+def inputs_of(pipe: Any, asked: list[str], count: int = 1) -> list[dict[str, Any]]:
+    """Keyword arguments for every ``-i``; without one, ``count`` inputs that suit the pipeline, if it can do with such.
+
+    Raises:
+        OmniCacheError: the pipeline does not take what was asked.
+    """
+    subject = subject_of(pipe)
+    labels = getattr(pipe, "labels", None) or {}
+    if subject is None:
+        if asked:
+            raise OmniCacheError(f"{type(pipe).__name__} takes neither a prompt nor a class; leave -i out.")
+        return [{} for _ in range(count)]
+    if subject == "class_labels":
+        known = list(labels.values()) or list(range(count))
+        spread = known[:: max(1, len(known) // count)][:count] if count > 1 else [0]
+        return [{subject: [one]} for one in [_class(pipe, text) for text in asked] or spread]
+    return [{subject: text} for text in asked or [PROMPT] * count]
+
+
+def _class(pipe: Any, text: str) -> int:
+    if not text.isdigit() and not getattr(pipe, "labels", None):
+        raise OmniCacheError(f"{type(pipe).__name__} takes classes by number, for example -i 3; not {text!r}.")
+    call = as_call(pipe, int(text) if text.isdigit() else text, 0)  # looks names up, and refuses what there is not
+    return next(iter(call.values()))[0]
+
+
+def settings_of(pipe: Any, steps: int, guidance: float | None = None) -> dict[str, Any]:
+    """The number of steps, and guidance if it was given, as keyword arguments.
+
+    Raises:
+        OmniCacheError: the pipeline has no such argument.
+    """
+    parameters, name = inspect.signature(pipe.__call__).parameters, type(pipe).__name__
+    if "num_inference_steps" not in parameters:
+        raise OmniCacheError(
+            f"{name} takes no num_inference_steps, so the command line cannot run it. "
+            "Use it from Python: with omnicache.cache(pipe, ...): pipe(...)."
+        )
+    if guidance is None:
+        return {"num_inference_steps": steps}
+    if "guidance_scale" not in parameters:
+        raise OmniCacheError(f"{name} takes no guidance; leave --guidance out.")
+    return {"num_inference_steps": steps, "guidance_scale": guidance}
+
+
+def draw(pipe: Any, call: Mapping[str, Any]) -> Any:
+    """The pipeline's answer.
+
+    Raises:
+        OmniCacheError: the pipeline did not accept the call.
+    """
+    try:
+        with torch.no_grad():
+            return pipe(**call)
+    except (TypeError, ValueError, IndexError) as no:
+        raise OmniCacheError(
+            f"{type(pipe).__name__} failed with {type(no).__name__}: {no}. The command line gave it {', '.join(call)}; if it needs "
+            "more than that, use it from Python: with omnicache.cache(pipe, ...): pipe(...)."
+        ) from no
