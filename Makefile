@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format types imports check clean
+.PHONY: demo test test-all compat lint format types imports check clean
 
 demo: .venv/ready
 	$(BIN)/omnicache demo $(ARGS)
@@ -12,6 +12,11 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest --all-combinations $(ARGS)
+
+# The compatibility table, by running: resumable; `make compat ARGS="--shard 1/2"` for a part, ARGS=--again to begin anew.
+compat: .venv/ready
+	$(BIN)/python -m tests.compat run $(ARGS)
+	$(BIN)/python -m tests.compat table
 
 lint: .venv/ready
 	$(BIN)/ruff check src tests training benchmarks && $(BIN)/ruff format --check src tests training benchmarks

@@ -211,7 +211,11 @@ def model(cls: type[PreTrainedModel], name: str, **options: Any) -> PreTrainedMo
     if kind.model_type == "qwen3_vl":
         sizes["image_token_id"] = _backend(ALL, marks=False).token_to_id(IMAGE)
     torch.manual_seed(0)
-    return cls(kind(**sizes)).eval()
+    made = cls(kind(**sizes)).eval()
+    if kind.model_type == "chatglm":  # leaves its weights as they are found in memory
+        for parameter in made.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made
 
 
 def denoiser(cls: type, name: str, subfolder: str = "", **options: Any) -> Any:

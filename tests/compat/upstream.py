@@ -119,6 +119,7 @@ class Case:
 
     def given(self) -> Json:
         """The test's own arguments."""
+        _seed()
         takes = inspect.signature(self.test.get_dummy_inputs).parameters
         given = dict(self.test.get_dummy_inputs(**({"device": "cpu"} if "device" in takes else {})))
         known = inspect.signature(self.pipe.__call__).parameters
