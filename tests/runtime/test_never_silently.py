@@ -221,3 +221,43 @@ def test_a_plan_says_that_it_was_calibrated_elsewhere():
     with pytest.warns(UserWarning, match="calibrated with start=2, and this run has 0"), omnicache.cache(pipe, plan) as run:
         pipe()
     assert any("start=2" in n for n in run.trace.notes)
+
+
+def test_attention_that_keeps_its_maps_for_the_pipeline_is_never_skipped():
+    class Store:
+        def __init__(self):
+            self.maps = []
+
+    class Keeps:
+        def __init__(self, plain, store):
+            self.plain, self.store = plain, store
+
+        def __call__(self, *args, **kwargs):
+            self.store.maps.append(1)
+            return self.plain(*args, **kwargs)
+
+    pipe, store = Pipe(dit()), Store()
+    first = pipe.model.transformer_blocks[0].attn1
+    plain = first.processor
+    with omnicache.cache(pipe, "fora", interval=3) as run:
+        pipe()
+        assert not run.trace.notes
+        first.processor = Keeps(plain, store)
+        with pytest.warns(UserWarning, match="1 sites are always computed: their Keeps keeps things"), counted(pipe.model) as calls:
+            pipe()
+        assert len(store.maps) == calls["transformer_blocks.0.attn1"] == 10
+        assert calls["transformer_blocks.1.attn1"] == 4
+        first.processor = plain
+        pipe()
+        assert run.computed == "#..#..#..#"
+
+
+def test_the_parts_of_a_combined_pipelines_prior_are_found():
+    from omnicache.integrations.pipelines import denoisers
+
+    class Combined:
+        def __init__(self):
+            self.components = {"prior_prior": dit(), "unet": dit(seed=1), "prior_text_encoder": nn.Linear(1, 1), "vae": None}
+
+    found = Combined()
+    assert denoisers(found) == [found.components["prior_prior"], found.components["unet"]]

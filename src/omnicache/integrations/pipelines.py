@@ -24,7 +24,10 @@ def denoisers(target: Any) -> list[nn.Module]:
         return [target]
     parts = getattr(target, "components", None)
     found = parts if isinstance(parts, Mapping) else {n: getattr(target, n, None) for n in DENOISERS}
-    modules = [m for n, m in found.items() if n in DENOISERS and isinstance(m, nn.Module)]
+    # A combined pipeline calls the parts of its prior "prior_prior", "prior_unet" and so on.
+    modules = [
+        m for n, m in found.items() if (n in DENOISERS or (n[6:] in DENOISERS and n[:6] == "prior_")) and isinstance(m, nn.Module)
+    ]
     if not modules:
         raise OmniCacheError(
             f"{type(target).__name__} is neither a diffusers pipeline with a transformer or unet nor a torch module. "

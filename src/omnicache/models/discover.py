@@ -55,7 +55,8 @@ def _is_row(blocks: nn.ModuleList) -> bool:
 
 def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
     """Outermost lists of blocks that together hold at least a twentieth of the model's parameters."""
-    whole = sum(p.numel() for p in model.parameters()) or 1
+    tables = {p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}  # words are no work
+    whole = sum(p.numel() for p in model.parameters() if p not in tables) or 1
     found: list[tuple[str, nn.ModuleList]] = []
 
     def look(module: nn.Module, prefix: str) -> None:

@@ -45,6 +45,7 @@ class Pass:
         "proving",
         "record",
         "run",
+        "segment",
         "session",
         "step",
         "trace",
@@ -54,7 +55,8 @@ class Pass:
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
-        self.passing: Any = None  # the segment of blocks that is being passed over
+        self.segment: Any = None  # the run of blocks that is being passed over,
+        self.passing: Mapping[Any, Callable[..., Any]] | None = None  # and how its inner ones are, if in the short way
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.peeking = False  # whether the block is only run to see what it hands to its attention
         self.errors: dict[Trigger, torch.Tensor] = {}
@@ -133,6 +135,10 @@ class Pass:
             return False
         self.proving.add(key)
         return True
+
+    def bars(self, site: Site) -> bool:
+        """Whether a site must run at every step, because somebody reads what its modules keep."""
+        return bool(self.session.barred) and site in self.session.barred
 
     def distrusts(self, policy: Policy, site: Site) -> bool:
         """Whether that proof has failed."""

@@ -60,6 +60,9 @@ class Session:
         self.last: Run | None = None
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
+        self.barred: set[Site] = set()
+        self._governed: set[Site] = set()
+        self._keeping: set[nn.Module] = set()
         roles = self._roles()
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
@@ -68,7 +71,9 @@ class Session:
             self._tap_contexts()
             self._hooks.append(Hook(model.model, self._denoise))
             for module, found in roles.items():
-                self._hooks.append(Hook(module, functools.partial(self._visit, tuple(sorted(found, key=lambda r: r.rank)))))
+                ordered = tuple(sorted(found, key=lambda r: r.rank))
+                chain = next((r for r in ordered if isinstance(r, Chain)), None)
+                self._hooks.append(Hook(module, functools.partial(self._visit, ordered, chain)))
             self._around = _around(model.model, roles)
             if why := self._unseen():
                 raise OmniCacheError(why)
@@ -91,6 +96,7 @@ class Session:
                 if site in taken:
                     continue  # an earlier policy governs it
                 taken.add(site)
+                self._governed.add(site)
                 makers = {"chain": Chain, "region": Region}
                 for i, module in enumerate(site.modules):
                     role = (
@@ -239,6 +245,7 @@ class Session:
             self._end(key)
             self._drop_cancelled(key)
             self._mend()
+            self._bar()
             run = self.last = self._runs[key] = Run(self, clock)
             self._compare(run)
             run.lone_before = lone.lone_before + 1 if lone is not None and lone.count == 0 else 0
@@ -269,6 +276,17 @@ class Session:
         self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
         if why := self._unseen():
             self._say(why)
+
+    def _bar(self) -> None:
+        """Sites with an attention processor that keeps things for the pipeline (attention maps, say) must run at every step."""
+        keeping = {m for m in self.model.model.modules() if _keeps(getattr(m, "processor", None))}
+        if keeping == self._keeping:
+            return
+        self._keeping = keeping
+        self.barred = {s for s in self._governed if any(keeping.intersection(m.modules()) for m in s.modules)}
+        if self.barred:
+            kinds = ", ".join(sorted({type(m.processor).__name__ for m in keeping}))
+            self._say(f"{len(self.barred)} sites are always computed: their {kinds} keeps things that the pipeline reads.")
 
     def _unseen(self) -> str | None:
         """Why governed modules cannot be reached, as a sentence: what lies inside a compiled module is part of its graph."""
@@ -330,13 +348,15 @@ class Session:
 
     # --- calls ---------------------------------------------------------------------------------------------------------
 
-    def _visit(self, roles: tuple[Role, ...], call: Callable[..., Any], args: Args, kwargs: dict[str, Any]) -> Any:
+    def _visit(
+        self, roles: tuple[Role, ...], chain: Role | None, call: Callable[..., Any], args: Args, kwargs: dict[str, Any]
+    ) -> Any:
         """The hook of every governed module inside the denoiser."""
         p = active.get()
         if p is None or p.session is not self:
             return call(*args, **kwargs)
-        if len(roles) == 1:  # as nearly always: a block that is passed over should cost microseconds
-            return roles[0](p, lambda args, kwargs: call(*args, **kwargs), args, kwargs)
+        if p.passing is not None and (hand_on := p.passing.get(chain)) is not None:
+            return hand_on(args, kwargs)  # the short way, for nearly every call of a reused step: a few microseconds
         return chained(p, roles, call)(args, kwargs)
 
     def _denoise(self, call: Callable[..., Any], args: Args, kwargs: dict[str, Any]) -> Any:
@@ -469,6 +489,13 @@ class Session:
 
 def _finite(out: Any) -> bool:
     return all(bool(torch.isfinite(t).all()) for t in tensors_of(out) if t.is_floating_point())
+
+
+def _keeps(processor: Any) -> bool:
+    """Whether an attention processor holds an object of its own making, which its calls may fill."""
+    plain = (nn.Module, torch.Tensor, type, torch.dtype, torch.device)
+    held = getattr(processor, "__dict__", {}).values() if not isinstance(processor, nn.Module) else ()
+    return any(hasattr(v, "__dict__") and not isinstance(v, plain) and not callable(v) for v in held)
 
 
 def _geometry(bound: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -99,6 +99,9 @@ class Shape:
         if isinstance(self._empty, torch.Tensor):
             name, at = places[0]
             return lambda args, kwargs: kwargs[name] if name in kwargs else args[at]
+        if self._plain and len(places) == 2:
+            (a, i), (b, j) = places
+            return lambda args, kwargs: (kwargs[a] if a in kwargs else args[i], kwargs[b] if b in kwargs else args[j])
         return lambda args, kwargs: self.fill(tuple(kwargs[n] if n in kwargs else args[i] for n, i in places))
 
     def poison(self) -> Any:

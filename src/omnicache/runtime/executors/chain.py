@@ -57,12 +57,8 @@ class _Segment:
     entry_shapes: list[torch.Size] = field(default_factory=list)
     entered: Tensors = ()  # while it is proved: what its first block was given,
     handed: Tensors = ()  # and what the last one handed on
-    roles: dict[Chain, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)  # how inner blocks hand it on
-
-    @property
-    def hands(self) -> Mapping[Chain, Callable[[Args, Mapping[str, Any]], Any]]:
-        """The short way through the inner blocks, once the segment is proved."""
-        return {} if self.entered else self.roles
+    inner: dict[Chain, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)
+    """How the blocks between the first and the last hand their inputs on, once it is proved."""
 
     def handed_on(self, p: Pass, given: Tensors) -> None:
         """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
@@ -109,18 +105,15 @@ class Chain:
         self.signature = signatures[self.block]
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is Decision.COMPUTE:
+        if p.forced is Decision.COMPUTE or p.bars(self.site):
             return proceed(args, kwargs)
-        hand_on = p.passing.hands.get(self) if p.passing is not None else None
-        if hand_on is not None:
-            p.turn(self)
-            p.record.reused += 1
+        if p.passing is not None and (hand_on := p.passing.get(self)) is not None:
             return hand_on(args, kwargs)
         state = p.chain(self.policy, self.site, p.turn(self))
         bound = self.signature.bind(args, kwargs)
         if p.reuses(self.policy):
             segment = state.owner.get(self.index)
-            if segment is not None and (p.passing is segment or self._enters(p, segment, bound)):
+            if segment is not None and (p.segment is segment or self._enters(p, segment, bound)):
                 p.count("reused")
                 return self._reuse(p, state, segment, bound)
         out = self._compute(p, state, proceed, args, kwargs, bound)
@@ -136,9 +129,13 @@ class Chain:
         entry = segment.layout.read(bound)
         if [t.shape for t in entry] != segment.entry_shapes:
             return False
-        p.passing, segment.entered = segment, ()
-        if segment.first != segment.last and p.proves(self.policy, self.site):
+        p.segment, segment.entered = segment, ()
+        if segment.first == segment.last:
+            return True
+        if p.proves(self.policy, self.site):
             segment.entered = entry
+        else:
+            p.passing = segment.inner
         return True
 
     def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
@@ -158,7 +155,11 @@ class Chain:
         if proving:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
-        p.passing = None
+        if p.passing is not None:  # what the inner blocks would have counted
+            for role in segment.inner:
+                p.turn(role)
+            p.record.reused += len(segment.inner)
+        p.segment = p.passing = None
         return shape.fill(segment.cell.estimate(p, self.policy, entry))
 
     def _compute(
@@ -220,11 +221,10 @@ class Chain:
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
         segment.entry_shapes = [t.shape for t in entry]
-        segment.roles = {}
-        for i in range(run.first, run.last):
+        segment.inner = {}
+        for i in range(run.first + 1, run.last):
             role = state.roles[i]
-            segment.roles[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
-        segment.roles.pop(state.roles[run.first], None)  # the first block asks whether the segment can be entered
+            segment.inner[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
         segment.cell.learn(p, self.policy, entry, run.outputs)
         state.built.append(segment)
 

@@ -40,7 +40,7 @@ class Region:
         self.module = site.modules[index]
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is Decision.COMPUTE or p.distrusts(self.policy, self.site):
+        if p.forced is Decision.COMPUTE or p.distrusts(self.policy, self.site) or p.bars(self.site):
             return proceed(args, kwargs)
         state = p.region(self.policy, self.site, p.turn(self))
         if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):

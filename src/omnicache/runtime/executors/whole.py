@@ -25,7 +25,7 @@ class Whole:
         self.signature = signatures[site.modules[0]]
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is Decision.COMPUTE:
+        if p.forced is Decision.COMPUTE or p.bars(self.site):
             return proceed(args, kwargs)
         turn = p.turn(self)
         cell, seen = p.cell(self.policy, self.site, turn), p.shapes.get((self.site, turn))
