@@ -15,6 +15,7 @@ from torch import nn
 import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
 from omnicache.errors import OmniCacheError
+from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
 from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap
@@ -92,6 +93,8 @@ def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
     if isinstance(method, Policy):
         method = Plan("policy", (method,))
     if not isinstance(method, Plan):
+        method = translate(method) or method
+    if not isinstance(method, Plan):
         raise OmniCacheError(f"A method is a name, a Plan, a Policy or the path of a plan file, not {type(method).__name__}.")
     if options:
         raise OmniCacheError(f"A finished plan takes no options; {sorted(options)[0]!r} was given. Build it anew by its name.")
@@ -106,7 +109,8 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
 
     Args:
         pipe: a diffusers pipeline, its transformer or unet, or a module with a list of blocks.
-        method: a method's name (see ``methods()``), a Plan, a Policy, or the path of a plan file.
+        method: a method's name (see ``methods()``), a Plan, a Policy, the path of a plan file, or another library's config of a
+            cache (diffusers' ``TaylorSeerCacheConfig``), which is translated, and its new spelling printed.
         **options: the method's options.
 
     Raises:

@@ -1,0 +1,60 @@
+"""Configs of other caches: the same steps and the same values as theirs, or a sentence."""
+
+import diffusers
+import pytest
+import torch
+from tests.compat.checks import Loop, difference
+from tests.compat.denoisers.flux import DENOISERS
+
+import omnicache
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.migration import MISSING, translate
+
+from ..methods.tiny import Pipe, ddim, latte
+
+
+@pytest.mark.parametrize(
+    ("settings", "strip"),
+    [
+        ({}, "###.#....#...."),
+        ({"cache_interval": 3, "disable_cache_before_step": 2, "max_order": 2}, "##.#..#..#..#."),
+        ({"cache_interval": 4, "disable_cache_after_step": 11}, "###.#...#..###"),
+    ],
+)
+def test_taylorseer_of_diffusers_gives_the_same_values(settings, strip, capsys):
+    loop = Loop("FluxTransformer2DModel", DENOISERS["FluxTransformer2DModel"])
+    config = diffusers.TaylorSeerCacheConfig(taylor_factors_dtype=torch.float32, **settings)
+    plain = loop(steps=14)
+    with omnicache.cache(loop, config) as ours:
+        out = loop(steps=14)
+    assert ours.computed.replace("o", ".") == strip
+    assert "TaylorSeerCacheConfig(...) is Policy(when=" in capsys.readouterr().err
+
+    loop.transformer.enable_cache(config)
+    with loop.transformer.cache_context("one"):
+        theirs = loop(steps=14)
+    assert difference(plain, theirs) > 1e-3
+    assert difference(theirs, out) < 1e-4
+
+
+def test_lite_mode_is_the_models_output():
+    pipe = Pipe(latte(), ddim())
+    with omnicache.cache(pipe, diffusers.TaylorSeerCacheConfig(use_lite_mode=True)) as ours:
+        pipe(num_inference_steps=14, shape=(4, 3, 8, 8))
+    assert ours.computed == "###.#....#...."
+
+
+@pytest.mark.parametrize("name", sorted(MISSING))
+def test_what_has_no_counterpart_is_refused_in_a_sentence(name):
+    config = type(name, (), {})()
+    with pytest.raises(OmniCacheError, match=f"{name} describes .* no method of that name yet"):
+        omnicache.enable(Pipe(latte()), config)
+
+
+def test_patterns_are_refused():
+    with pytest.raises(OmniCacheError, match="names modules by pattern"):
+        translate(diffusers.TaylorSeerCacheConfig(cache_identifiers=["blocks.*"]))
+
+
+def test_other_objects_are_no_configs():
+    assert translate(object()) is None
