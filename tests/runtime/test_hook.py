@@ -242,6 +242,34 @@ def test_blocks_compiled_after_enabling_are_cached_from_the_next_run_on():
     torch.testing.assert_close(pipe(), plain)
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("fora", {"granularity": "stack"}),
+        ("taylorseer", {}),
+        ("teacache", {"threshold": 1e9}),
+        ("omnicache-trajectory", {"schedule": "#.#..#..#.", "gamma": (None, 0.5, None, 0.5, 0.5, None, 0.5, 0.5, None, 0.5)}),
+    ],
+)
+def test_methods_that_reuse_whole_blocks_keep_one_graph_a_block(method, options):
+    def graphs(cached):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        pipe = Pipe(dit(layers=3))
+        for block in pipe.model.transformer_blocks:
+            block.compile(fullgraph=True, backend="eager")
+        if not cached:
+            pipe()
+        else:
+            with omnicache.cache(pipe, method, **options) as run:
+                pipe()
+                pipe()
+            assert "." in run.computed
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    assert graphs(True) == graphs(False) > 0
+
+
 def test_a_reused_compiled_block_does_not_run():
     pipe, calls = Pipe(dit(layers=2)), []
 

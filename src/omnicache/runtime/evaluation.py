@@ -41,7 +41,6 @@ class Pass:
         "forced",
         "lag",
         "passing",
-        "peeking",
         "proving",
         "record",
         "run",
@@ -58,7 +57,6 @@ class Pass:
         self.segment: Any = None  # the run of blocks that is being passed over,
         self.passing: Mapping[Any, Callable[..., Any]] | None = None  # and how its inner ones are, if in the short way
         self.disturbed = False  # whether the proof has met something that was added between two blocks
-        self.peeking = False  # whether the block is only run to see what it hands to its attention
         self.errors: dict[Trigger, torch.Tensor] = {}
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
@@ -181,10 +179,9 @@ class Pass:
         self._finish.append(action)
 
     @contextlib.contextmanager
-    def nested(self, forced: Decision, peeking: bool = False) -> Iterator[None]:
+    def nested(self, forced: Decision) -> Iterator[None]:
         """A stretch of this pass under a forced decision, in which nothing is learned."""
         inner = Pass(self.run, self.branch, Record(self.step), forced)
-        inner.peeking = peeking
         token = active.set(inner)
         try:
             yield

@@ -26,7 +26,7 @@ from omnicache.policy import Decision, Policy
 from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
-from omnicache.runtime.executors import Chain, Check, Peek, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
 from omnicache.runtime.hook import Hook, is_compiled
 from omnicache.runtime.run import BranchState, Run, branch_name, time_of
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
@@ -122,11 +122,9 @@ class Session:
                 raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has none.")
             for entry in self.model.entries:
                 inside = set(entry.modules())
-                attention = [s.modules[0] for s in self.model.all if "attention" in s.kind and s.modules[0] in inside]
-                peeks = bool(attention) and self.model.family == "transformer"  # a U-Net's first block attends too late
-                roles.setdefault(entry, []).append(Probe(entry, signatures, peeks))
-                for module in attention if peeks else ():
-                    roles.setdefault(module, []).append(Peek())
+                attention = tuple(s.modules[0] for s in self.model.all if "attention" in s.kind and s.modules[0] in inside)
+                late = self.model.family == "unet"  # its first block attends after most of its work is done
+                roles.setdefault(entry, []).append(Probe(entry, signatures, () if late else attention))
         return roles
 
     def _listen(self, pipe: Any, wanted: bool = False) -> Clock | None:

@@ -47,7 +47,7 @@ class LatentChange(_Change):
 class ModulatedInputChange(_Change):
     """Relative change of the first block's normed and modulated input (TeaCache, arXiv 2411.19108, section 3.2).
 
-    Blocks norm and modulate in many ways, and all hand the result to their attention: that is where it is read (``Peek``).
+    Blocks norm and modulate in many ways, and all hand the result to their attention: that is where it is read (``Probe``).
     """
 
     norm: Annotated[str, Choice(("l1", "l2"))] = "l1"

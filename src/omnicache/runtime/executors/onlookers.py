@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +14,7 @@ from omnicache.kernels import relative_change
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Trigger
 from omnicache.runtime.executors.base import Proceed
+from omnicache.runtime.hook import Hook
 from omnicache.runtime.signals import PEEKED
 from omnicache.runtime.streams import Args, Signature, tensors_of
 
@@ -57,29 +60,41 @@ class Check:
 class Probe:
     """Measures the signals that can be read at the first block, and so lets the triggers that wait for them decide.
 
-    What the block makes of its input before it attends is had by running it up to its first attention, and no further.
+    What the block makes of its input before it attends is had by running it up to its first attention, and no further. The hooks
+    for that are there only as long: a compiled block must not find them inside.
     """
 
     rank = 1
 
-    def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature], peeks: bool):
-        self.block, self.signature, self.peeks = block, signatures[block], peeks
+    def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature], attention: tuple[nn.Module, ...]):
+        self.block, self.signature, self.attention = block, signatures[block], attention
+        self._lock = threading.Lock()
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
             bound = self.signature.bind(args, kwargs)
-            seen = self._peek(p, args, kwargs) if self.peeks else None
+            seen = self._peek(p, args, kwargs) if self.attention else None
             p.measure("stack", self.block, bound if seen is None else {**bound, PEEKED: seen})
         return proceed(args, kwargs)
 
     def _peek(self, p: Pass, args: Args, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-        try:
-            with p.nested(Decision.COMPUTE, peeking=True):
-                self.block.forward(*args, **kwargs)  # not the call: that may be compiled, and a graph cannot be left halfway
-        except _Enough as enough:
-            return enough.seen
-        self.peeks = False  # it has no attention that runs: the whole block was computed in vain, once
+        with self._lock:
+            hooks = [Hook(module, _look) for module in self.attention]
+            token = _peeking.set(True)
+            try:
+                with p.nested(Decision.COMPUTE):
+                    self.block.forward(*args, **kwargs)  # not the call: that may be compiled, and is not left halfway
+            except _Enough as enough:
+                return enough.seen
+            finally:
+                _peeking.reset(token)
+                for hook in reversed(hooks):
+                    hook.remove()
+        self.attention = ()  # none of it runs: the whole block was computed in vain, once
         return None
+
+
+_peeking: ContextVar[bool] = ContextVar("omnicache_peeking", default=False)
 
 
 class _Enough(BaseException):
@@ -89,14 +104,9 @@ class _Enough(BaseException):
         self.seen = seen
 
 
-class Peek:
-    """Sits on the attention modules of the first block for ``Probe``."""
-
-    rank = 0
-
-    def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.peeking:
-            streams = [t for t in tensors_of((args, kwargs)) if t.is_floating_point()]
-            whole = [t for t in streams if t.ndim >= 3] or [t[None] for t in streams if t.ndim == 2]
-            raise _Enough(whole[0] if whole else None)
-        return proceed(args, kwargs)
+def _look(call: Callable[..., Any], args: Args, kwargs: dict[str, Any]) -> Any:
+    if not _peeking.get():  # another thread's call of the same module
+        return call(*args, **kwargs)
+    streams = [t for t in tensors_of((args, kwargs)) if t.is_floating_point()]
+    whole = [t for t in streams if t.ndim >= 3] or [t[None] for t in streams if t.ndim == 2]
+    raise _Enough(whole[0] if whole else None)
