@@ -228,12 +228,15 @@ def test_attention_that_keeps_its_maps_for_the_pipeline_is_never_skipped():
         def __init__(self):
             self.maps = []
 
+        def __call__(self, found):
+            self.maps.append(found)
+
     class Keeps:
         def __init__(self, plain, store):
             self.plain, self.store = plain, store
 
         def __call__(self, *args, **kwargs):
-            self.store.maps.append(1)
+            self.store(1)
             return self.plain(*args, **kwargs)
 
     pipe, store = Pipe(dit()), Store()

@@ -54,22 +54,24 @@ def _is_row(blocks: nn.ModuleList) -> bool:
 
 
 def block_lists(model: nn.Module) -> list[tuple[str, nn.ModuleList]]:
-    """Outermost lists of blocks that together hold at least a twentieth of the model's parameters."""
+    """Outermost lists of blocks that each hold at least a twentieth of the model's parameters; if none does, all of them."""
     tables = {p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}  # words are no work
     whole = sum(p.numel() for p in model.parameters() if p not in tables) or 1
     found: list[tuple[str, nn.ModuleList]] = []
+    small: list[tuple[str, nn.ModuleList]] = []
 
     def look(module: nn.Module, prefix: str) -> None:
         for name, child in module.named_children():
             path = f"{prefix}{name}"
             if isinstance(child, nn.ModuleList):
-                if _is_row(child) and 20 * sum(p.numel() for p in child.parameters()) >= whole:
-                    found.append((path, child))
+                if _is_row(child):
+                    large = 20 * sum(p.numel() for p in child.parameters()) >= whole
+                    (found if large else small).append((path, child))
                 continue
             look(child, f"{path}.")
 
     look(model, "")
-    return found
+    return found or small
 
 
 def _parts(block: nn.Module, prefix: str, layer: int, layers: int) -> list[Site]:

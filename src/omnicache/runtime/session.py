@@ -10,6 +10,7 @@ import contextlib
 import functools
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -491,9 +492,9 @@ def _finite(out: Any) -> bool:
 
 def _keeps(processor: Any) -> bool:
     """Whether an attention processor holds an object of its own making, which its calls may fill."""
-    plain = (nn.Module, torch.Tensor, type, torch.dtype, torch.device)
+    plain = (nn.Module, torch.Tensor, type, torch.dtype, torch.device, types.FunctionType, types.MethodType, functools.partial)
     held = getattr(processor, "__dict__", {}).values() if not isinstance(processor, nn.Module) else ()
-    return any(hasattr(v, "__dict__") and not isinstance(v, plain) and not callable(v) for v in held)
+    return any(hasattr(v, "__dict__") and not isinstance(v, plain) for v in held)
 
 
 def _geometry(bound: Mapping[str, Any]) -> tuple[Any, ...]:
