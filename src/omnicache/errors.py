@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -14,3 +16,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` or the empty string, for the end of a message about an unknown name."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def warn(sentence: str) -> None:
+    """A warning that points to the line of the user's that led here, not into a library."""
+    libraries = ("omnicache", "torch", "diffusers", "contextlib", "threading")
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in libraries:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, stacklevel=level)

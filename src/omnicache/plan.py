@@ -129,6 +129,9 @@ class Plan:
         except (KeyError, TypeError, ValueError, RecursionError) as bad:
             raise OmniCacheError(f"{source!r} is damaged: {type(bad).__name__}: {bad}. Calibrate again.") from None
 
+    def __repr__(self) -> str:
+        return f"<Plan {self.describe()}>"
+
     def describe(self) -> str:
         """The plan in words, one clause a line."""
         lines = [self.method + (f" for {self.made_for.get('model')}" if self.made_for else "")]

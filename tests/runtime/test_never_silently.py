@@ -264,3 +264,10 @@ def test_the_parts_of_a_combined_pipelines_prior_are_found():
 
     found = Combined()
     assert denoisers(found) == [found.components["prior_prior"], found.components["unet"]]
+
+
+def test_a_warning_points_to_the_users_own_line():
+    pipe = Pipe(dit())
+    with omnicache.cache(pipe, "taylorseer"), pytest.warns(UserWarning, match="too few") as told:
+        pipe(num_inference_steps=3)
+    assert told[0].filename.endswith("tiny.py"), "the loop that calls the denoiser"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import nn
 
-from omnicache.errors import OmniCacheError
+from omnicache.errors import OmniCacheError, warn
 from omnicache.models.map import Site
 from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Tensors, Trigger
 from omnicache.runtime.clock import Clock
@@ -185,7 +184,7 @@ class Run:
         if why is not None:
             self.disabled = f"Nothing was reused: {why}."
             self.trace.note(self.disabled)
-            warnings.warn(f"OmniCache ({plan.method}): {self.disabled}", stacklevel=2)
+            warn(f"OmniCache ({plan.method}): {self.disabled}")
 
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""

@@ -11,7 +11,6 @@ import functools
 import threading
 import time
 import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -20,7 +19,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from omnicache.errors import OmniCacheError
+from omnicache.errors import OmniCacheError, warn
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Decision, Policy
@@ -257,8 +256,10 @@ class Session:
         told = [names for _, names in frames(self.model.model)]
         for name, then in self.plan.made_for.items():
             now = next((names[name] for names in told if name in names), None)
+            if name == "num_inference_steps" and any(t.misfit(now) for t in self.plan.triggers if isinstance(now, int)):
+                continue  # said, and nothing is reused
             if isinstance(now, (int, float)) and isinstance(then, (int, float)) and now != then:
-                self._say(f"The plan was calibrated with {name}={then}, and this run has {now}: measured elsewhere.")
+                self._say(f"The plan was calibrated with {name}={then}, and this run has {now}: what was measured does not hold.")
                 run.trace.note(self.notes[-1])
 
     def _drop_cancelled(self, key: Any) -> None:
@@ -301,7 +302,7 @@ class Session:
         """A note for every run from now on, and once a warning."""
         if sentence not in self.notes:
             self.notes.append(sentence)
-            warnings.warn(f"OmniCache ({self.plan.method}): {sentence}", stacklevel=3)
+            warn(f"OmniCache ({self.plan.method}): {sentence}")
 
     def _newest(self) -> Run | None:
         """The newest run of this thread or request, in progress or done."""
@@ -527,4 +528,7 @@ def needs(method: str, policy: Policy, model: ModelMap) -> str:
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
     if isinstance(policy.where, CrossAttention):
         return f"{method} needs cross-attention, and {name} has none."
-    return f"{method} finds nothing to cache in {name} at {policy.where}."
+    return (
+        f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
+        "Pass the denoiser (pipe.transformer, pipe.unet)."
+    )

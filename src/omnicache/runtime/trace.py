@@ -84,7 +84,7 @@ class Trace:
             strip = self.strip(name)
             full = strip.count("#")
             lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
-        saved = f"about {self.seconds_saved:.2f} s saved; " if self.timed else ""
+        saved = f"by its own computed steps about {self.seconds_saved:.2f} s saved; " if self.timed else ""
         lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
         lines += [f"  {n}" for n in self.notes]
         return "\n".join(lines)
