@@ -196,6 +196,12 @@ class Run:
         else:
             trace.note("Nothing was reused: the plan computed every step.")
 
+    def was_computed(self, step: Step) -> None:
+        """Tell the triggers that a step which they wanted to reuse is computed after all."""
+        for state in self.triggers.values():
+            if state.decided == step.index and state.decision is not Decision.COMPUTE:
+                state.settle(Decision.COMPUTE)
+
     def state_of(self, step: Step, geometry: Any, bound: Mapping[str, Any]) -> BranchState:
         state = self.branches.get(step.branch)
         if state is None or state.geometry != geometry:

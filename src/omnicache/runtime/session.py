@@ -87,15 +87,13 @@ class Session:
         """What is to be done at which module, from the plan and the map."""
         signatures = _Signatures()
         roles: dict[nn.Module, list[Role]] = {}
-        taken: set[Site] = set()
         for policy in self.plan.policies:
             sites = policy.where.select(self.model)
             if not sites:
                 raise OmniCacheError(needs(self.plan.method, policy, self.model))
             for site in sites:
-                if site in taken:
+                if site in self._governed:
                     continue  # an earlier policy governs it
-                taken.add(site)
                 self._governed.add(site)
                 makers = {"chain": Chain, "region": Region}
                 for i, module in enumerate(site.modules):
@@ -431,9 +429,7 @@ class Session:
             p, out = self._prove(run, p, record, once, out)
         out = self._settle_checks(run, p, record, once, out)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
-            for state in run.triggers.values():  # history that was lost has forced a computation: the triggers are told
-                if state.decided == record.step.index and state.decision is not Decision.COMPUTE:
-                    state.settle(Decision.COMPUTE)
+            run.was_computed(record.step)  # history that was lost has forced it
 
         if fix is not None:
             state = get_or_make(branch.correctors, fix, fix.init)
@@ -450,10 +446,8 @@ class Session:
         if _finite(out) and not p.disturbed:
             self.proven |= proving
             return p, out
-        for state in run.triggers.values():
-            if state.decided == record.step.index and state.decision is not Decision.COMPUTE:
-                state.settle(Decision.COMPUTE)
-        record.computed = record.reused = record.partial = 0
+        run.was_computed(record.step)
+        record.begin_anew()
         if p.disturbed:  # the blocks are joined otherwise now than when they were learned: learn them anew, prove them next time
             return once()
         self.distrusted |= proving
@@ -481,7 +475,7 @@ class Session:
                 state.settle(Decision.COMPUTE)
                 redo = True
         if redo:
-            record.computed = record.reused = record.partial = 0
+            record.begin_anew()
             record.checked, record.redone = False, True
             _, out = once()
         return out

@@ -25,6 +25,10 @@ class Record:
     error: float | None = None
     signals: Mapping[Signal, torch.Tensor | None] = field(default_factory=dict)
 
+    def begin_anew(self) -> None:
+        """The evaluation is run again: what was counted so far does not hold."""
+        self.computed = self.reused = self.partial = 0
+
     @property
     def mark(self) -> str:
         """``#`` computed, ``.`` reused, ``o`` partly computed, ``?`` reused and checked."""
