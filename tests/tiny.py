@@ -16,6 +16,9 @@ import torch
 from diffusers.models.embeddings import Timesteps
 from torch import nn
 
+from omnicache.policy import Decision, Moment, Signal, Trigger, value
+from omnicache.runtime.signals import LatentChange
+
 STEPS = {"first": 10, "second": 6}
 """Sampler steps; a second-order solver evaluates the model 2n - 1 times."""
 
@@ -270,3 +273,15 @@ def _joined(parts: list[Kwargs], dtype: torch.dtype) -> Kwargs:
     """Conditions one after the other in one batch."""
     joined = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     return {name: v.to(dtype) if v.is_floating_point() else v for name, v in joined.items()}
+
+
+@value
+class Always(Trigger):
+    """Computes every step, which nobody foresees: so everything is kept all the same."""
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:  # type: ignore[override]
+        return (LatentChange(),)
+
+    def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
+        return Decision.COMPUTE, state

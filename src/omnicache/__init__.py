@@ -7,12 +7,13 @@
 
 from omnicache.api import cache, calibrate, disable, enable, methods
 from omnicache.errors import OmniCacheError
+from omnicache.guards import Guards
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.registry import method
 
 __version__ = "0.1.0"
-__all__ = ["OmniCacheError", "Plan", "Policy", "cache", "calibrate", "disable", "enable", "method", "methods"]
+__all__ = ["Guards", "OmniCacheError", "Plan", "Policy", "cache", "calibrate", "disable", "enable", "method", "methods"]
 
 
 def __getattr__(name: str) -> object:

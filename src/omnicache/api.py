@@ -15,6 +15,7 @@ from torch import nn
 import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
 from omnicache.errors import OmniCacheError
+from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
 from omnicache.models.discover import discover
@@ -80,14 +81,16 @@ class Caching:
     __repr__ = __str__
 
 
-def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
-    """A plan from a method's name and options, a plan file, a Policy, or a Plan.
+def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any) -> Plan:
+    """A plan from a method's name and options, a plan file, a Policy, or a Plan; with ``guards`` in place of its own.
 
     Raises:
         OmniCacheError: an unknown name or option, an option out of range, an unreadable file.
     """
     if isinstance(method, (str, Path)) and (str(method).endswith(".json") or isinstance(method, Path)):
         method = Plan.load(method)
+    if guards is not None:
+        return replace(plan_of(method, **options), guards=guards)
     if isinstance(method, str):
         return registry.get(method).plan(**options)
     if isinstance(method, Policy):
@@ -101,7 +104,7 @@ def plan_of(method: str | Path | Plan | Policy, **options: Any) -> Plan:
     return method
 
 
-def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Caching:
+def enable(pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any) -> Caching:
     """Cache every run of ``pipe`` until ``disable(pipe)``.
 
     Plans belong to denoisers: other pipelines around the same one are cached, too, in every thread. Enabling the same plan on
@@ -111,17 +114,18 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
         pipe: a diffusers pipeline, its transformer or unet, or a module with a list of blocks.
         method: a method's name (see ``methods()``), a Plan, a Policy, the path of a plan file, or another library's config of a
             cache (diffusers' ``TaylorSeerCacheConfig``), which is translated, and its new spelling printed.
+        guards: limits that hold whatever the method: ``Guards(memory="200 MB")``.
         **options: the method's options.
 
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
-    plan = plan_of(method, **options)
+    plan = plan_of(method, guards, **options)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
     for model in models:
         held = present.get(model)
-        if held is not None and held.plan == plan and with_scheduler(pipe) is not None and not held.admits(pipe):
+        if held is not None and held.plan == plan and with_scheduler(pipe) is not None and not held.audience.admits(pipe):
             continue  # another pipeline around a denoiser that is cached by this plan
         if model in present:
             raise OmniCacheError(
@@ -140,7 +144,7 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, **options: Any) -> Cac
             session.detach()
         raise
     for session in present.values():
-        session.admit(pipe)
+        session.audience.admit(pipe)
     for model, session in fresh.items():
         _enabled[model] = ref(session)
     return Caching([fresh.get(model) or present[model] for model in models], pipe)
@@ -154,13 +158,13 @@ def disable(pipe: Any) -> None:
     current = {getattr(m, "_orig_mod", m) for m in denoisers(pipe)}
     for model in [*current, *(m for m in list(_enabled) if m not in current)]:
         session = _session_of(model)
-        if session is not None and (model in current or session.admits(pipe)):
+        if session is not None and (model in current or session.audience.admits(pipe)):
             _stop(session, pipe)
 
 
 def _stop(session: Session, pipe: Any) -> None:
-    if session.serves_others(pipe):
-        session.leave_out(pipe)
+    if session.audience.serves_others(pipe):
+        session.audience.leave_out(pipe)
     else:
         _enabled.pop(session.model.model, None)
         session.detach()
@@ -176,8 +180,8 @@ class cache(AbstractContextManager[Caching]):
     >>> print(run)
     """
 
-    def __init__(self, pipe: Any, method: str | Path | Plan | Policy, **options: Any):
-        self._pipe, self._plan = pipe, plan_of(method, **options)
+    def __init__(self, pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any):
+        self._pipe, self._plan = pipe, plan_of(method, guards, **options)
         self._run: Caching | None = None
 
     def __enter__(self) -> Caching:

@@ -7,6 +7,8 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+import torch
+
 
 class OmniCacheError(Exception):
     """Something was asked that cannot be done; nothing has been changed."""
@@ -25,3 +27,11 @@ def warn(sentence: str) -> None:
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in libraries:
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, stacklevel=level)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an error says that a device, or the host, has no memory left. Not all backends have a class for it."""
+    if isinstance(problem, (MemoryError, getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError))):
+        return True
+    said = str(problem).lower()
+    return isinstance(problem, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)

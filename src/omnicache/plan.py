@@ -11,6 +11,7 @@ from typing import Any
 
 from omnicache import schema
 from omnicache.errors import OmniCacheError, nearest
+from omnicache.guards import Guards
 from omnicache.policy import VALUES, Corrector, Policy, Trigger
 from omnicache.predictors.hold import Hold
 
@@ -27,6 +28,7 @@ class Plan:
         options: the options it was built with, for people.
         steps: share of the sampler's steps to run at all (below 1 only for ``fewer-steps``).
         min_steps: runs of fewer steps are left uncached: neighbouring steps differ too much to help.
+        guards: limits that hold whatever the method.
         made_for: what it fits: ``{"model": ..., "num_inference_steps": ...}``; empty if it fits anything.
         measured: figures and curves of its calibration.
     """
@@ -36,6 +38,7 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
     steps: float = 1.0
     min_steps: int = 5
+    guards: Guards = field(default_factory=Guards)
     made_for: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ class Plan:
             "made_for": _encode(self.made_for),
             "steps": self.steps,
             "min_steps": self.min_steps,
+            "guards": _encode(self.guards),
             "policies": [_encode(p) for p in self.policies],
             "measured": _encode(self.measured),
         }
@@ -123,6 +127,7 @@ class Plan:
                 options=_plain(data["options"]),
                 steps=float(data["steps"]),
                 min_steps=int(data["min_steps"]),
+                guards=_decode(data["guards"]) if "guards" in data else Guards(),
                 made_for=_plain(data["made_for"]),
                 measured=_plain(data["measured"]),
             )

@@ -185,7 +185,15 @@ class Predictor:
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
+        """The history with the value ``y`` computed at ``step`` from the inputs ``x``.
+
+        Older entries may be kept in another dtype, or on the host: combine values in ``estimate``, where they are as they were.
+        """
         raise NotImplementedError
+
+    def lower(self) -> Predictor | None:
+        """The same with one value fewer in its history, for when memory is short; None if it has no less to keep."""
+        return None
 
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
         """The value at ``step``. ``history`` has at least one entry."""

@@ -7,7 +7,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Block, Blocks, CrossAttention, Deep, Denoiser, Stack
 from omnicache.models import discover
 from omnicache.policy import Policy
-from omnicache.runtime.session import needs
+from omnicache.runtime.roles import needs
 from omnicache.triggers import Every
 
 from ..methods.tiny import Curves, dit, latte, sd3, text_unet, unet

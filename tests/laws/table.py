@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from tests.tiny import KINDS, STEPS, Pipe, evaluations, picture, sample
+from tests.tiny import KINDS, STEPS, Always, Pipe, evaluations, picture, sample
 from torch import nn
 
 import omnicache
@@ -209,7 +209,7 @@ def calibrated(row: str, solver: str) -> Plan:
 
 def always(plan: Plan) -> Plan:
     """The same plan with every step computed."""
-    return replace(plan, policies=tuple(replace(p, when=Every(1)) for p in plan.policies), steps=1.0)
+    return replace(plan, policies=tuple(replace(p, when=Every(1) if p.fix else Always()) for p in plan.policies), steps=1.0)
 
 
 def strips(run: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.tiny import Always
 
 import omnicache
 from omnicache.errors import OmniCacheError
@@ -10,7 +11,7 @@ from omnicache.methods.deepcache import deepcache
 from omnicache.models import discover
 from omnicache.policy import Policy
 from omnicache.predictors import Hold
-from omnicache.triggers import Every, First, Table
+from omnicache.triggers import First, Table
 
 from .tiny import Pipe, Truth, conditions_for, counted, dit, full_steps, strip, text_unet, unet
 
@@ -108,7 +109,7 @@ def test_what_runs_on_a_reuse_step_is_the_path_above_the_branch(branch):
 def test_the_true_value_in_place_of_the_kept_one_gives_the_full_output_exactly(name, branch):
     pipe, truth, steps = Pipe(MODELS[name]()), Truth(), {"num_inference_steps": 5, "stop": 3}
     uncached = pipe(**steps)
-    with omnicache.cache(pipe, Policy(Every(1), Deep(branch), truth)):
+    with omnicache.cache(pipe, Policy(Always(), Deep(branch), truth)):
         assert torch.equal(pipe(**steps), uncached)
     with omnicache.cache(pipe, Policy(Table("#...."), Deep(branch), truth.played())) as run:
         assert torch.equal(pipe(**steps), uncached)
@@ -121,7 +122,7 @@ def test_the_true_value_in_place_of_the_kept_one_gives_the_full_output_exactly(n
 def test_another_value_changes_no_activation_of_the_down_path(name, branch):
     model = MODELS[name]()
     pipe, truth = Pipe(model), Truth()
-    with omnicache.cache(pipe, Policy(Every(1), Deep(branch), truth)):
+    with omnicache.cache(pipe, Policy(Always(), Deep(branch), truth)):
         pipe(num_inference_steps=5, stop=2)
     seen = []
     for change in (0.0, 0.5):

@@ -12,6 +12,7 @@ from tests.compat import denoisers as _entries  # noqa: F401  (fills the table)
 from tests.compat.checks import Loop, Outputs, difference, same, work
 from tests.compat.tiny import DENOISERS, Draw, Inputs, Tiny, along
 from tests.methods.tiny import Truth
+from tests.tiny import Always
 from torch import nn
 
 import omnicache
@@ -19,7 +20,7 @@ from omnicache.granularity import Deep
 from omnicache.models import discover, unet
 from omnicache.policy import Policy
 from omnicache.runtime.streams import tensors_of
-from omnicache.triggers import Every, Table
+from omnicache.triggers import Table
 
 STEPS = 8
 BASE = "UNet2DConditionModel"
@@ -256,7 +257,7 @@ def test_along_a_run_the_value_at_the_branch_is_all_that_the_levels_above_need(n
     plain = loop(steps=2)
     for branch in reversed(range(case.branches)):
         truth = Truth()
-        with omnicache.cache(loop, Policy(Every(1), Deep(branch), truth)):
+        with omnicache.cache(loop, Policy(Always(), Deep(branch), truth)):
             assert same(plain, loop(steps=2))
         with omnicache.cache(loop, Policy(Table("#" + "." * 7), Deep(branch), truth.played())):
             assert same(plain, loop(steps=2))

@@ -21,6 +21,7 @@ def run(
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 50,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
+    memory: Annotated[str | None, typer.Option(help='The most that the cache may hold: "200 MB", "1.5 GiB".')] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("omnicache-run"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -31,7 +32,8 @@ def run(
     names = inputs or [str(next(iter(asked[0].values()), "unconditional")).strip("[]")]
     out.mkdir(parents=True, exist_ok=True)
     rows = []
-    with omnicache.cache(loaded, method, **read_options(option)) as running:
+    guards = omnicache.Guards(memory=memory) if memory is not None else None
+    with omnicache.cache(loaded, method, guards=guards, **read_options(option)) as running:
         for i, one in enumerate(asked):
             began = time.perf_counter()
             path, note = save(loaded, draw(loaded, {**call, **as_call(loaded, one, seed + i)}), out / f"{i:03d}")
@@ -41,7 +43,7 @@ def run(
             rows[-1] |= {
                 "computed": trace.computed,
                 "cache_bytes": trace.peak_bytes,
-                "notes": [*trace.notes, *([note] if note else [])],
+                "notes": [*([trace.thrift] if trace.thrift else []), *trace.notes, *([note] if note else [])],
             }
             if not as_json:
                 said = f"{path}  {seconds:.2f} s" + (f"\n{note}" if note else "")

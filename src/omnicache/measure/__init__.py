@@ -6,9 +6,10 @@ Pictures are ``(n, 3, h, w)`` in [0, 1], or Pillow images for ``psnr`` and ``ssi
 
 from omnicache.measure.accuracy import accuracy
 from omnicache.measure.confidence95 import confidence95
+from omnicache.measure.footprint import Footprint, footprint
 from omnicache.measure.kid import kid
 from omnicache.measure.nearest import nearest
 from omnicache.measure.psnr import psnr
 from omnicache.measure.ssim import ssim
 
-__all__ = ["accuracy", "confidence95", "kid", "nearest", "psnr", "ssim"]
+__all__ = ["Footprint", "accuracy", "confidence95", "footprint", "kid", "nearest", "psnr", "ssim"]

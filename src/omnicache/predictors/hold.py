@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from omnicache.policy import value
@@ -13,6 +14,9 @@ class Hold(Linear):
 
     keep: Annotated[int, Range(1)] = 1
     exact_degree = 0
+
+    def lower(self) -> Hold | None:
+        return replace(self, keep=self.keep - 1) if self.keep > 1 else None
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
         return (1.0,) + (0.0,) * (len(past) - 1)

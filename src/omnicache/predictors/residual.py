@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 
 from omnicache.kernels import weighted_sum
 from omnicache.policy import History, Predictor, Tensors, value
@@ -22,6 +22,10 @@ class Residual(Predictor):
     @property
     def exact_degree(self) -> int | None:  # type: ignore[override]
         return self.inner.exact_degree
+
+    def lower(self) -> Residual | None:
+        inner = self.inner.lower()
+        return None if inner is None else replace(self, inner=inner)
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         return self.inner.learn(history, step, (), tuple(b - a for a, b in zip(x, y, strict=True)) if x else y)

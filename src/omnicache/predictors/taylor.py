@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated
 
 from omnicache.policy import Entry, History, Tensors, value
@@ -31,6 +32,9 @@ class Taylor(Linear):
     @property
     def exact_degree(self) -> int:  # type: ignore[override]
         return self.order if self.basis == "newton" else min(self.order, 1)
+
+    def lower(self) -> Taylor | None:
+        return replace(self, order=self.order - 1) if self.order else None
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         here = step.position(self.axis)

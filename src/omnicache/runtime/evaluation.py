@@ -135,8 +135,9 @@ class Pass:
         return True
 
     def bars(self, site: Site) -> bool:
-        """Whether a site must run at every step, because somebody reads what its modules keep."""
-        return bool(self.session.barred) and site in self.session.barred
+        """Whether a site must run at every step: somebody reads what its modules keep, or there is no room to keep its values."""
+        barred, left = self.session.barred, self.run.keeper.thrift.left
+        return (bool(barred) and site in barred) or (bool(left) and site in left)
 
     def distrusts(self, policy: Policy, site: Site) -> bool:
         """Whether that proof has failed."""
@@ -149,13 +150,13 @@ class Pass:
         return found
 
     def cell(self, policy: Policy, site: Site, turn: int) -> Cell:
-        return get_or_make(self.branch.cells, (id(policy), site, turn), Cell)
+        return get_or_make(self.branch.cells, (id(policy), site, turn), lambda: Cell(policy, site))
 
     def chain(self, policy: Policy, site: Site, turn: int) -> ChainState:
         return get_or_make(self.branch.chains, (id(policy), site, turn), ChainState)
 
     def region(self, policy: Policy, site: Site, turn: int) -> RegionState:
-        return get_or_make(self.branch.regions, (id(policy), site, turn), RegionState)
+        return get_or_make(self.branch.regions, (id(policy), site, turn), lambda: RegionState(policy, site))
 
     @property
     def shapes(self) -> dict[tuple[Site, int], tuple[Shape, Layout | None]]:
@@ -167,6 +168,12 @@ class Pass:
 
     def set_selector_state(self, policy: Policy, state: Any) -> None:
         self.branch.selectors[policy] = state
+
+    def computes(self, proceed: Callable[[Args, Mapping[str, Any]], Any], args: Args, kwargs: Mapping[str, Any]) -> Any:
+        """A module that runs whatever the policies say; it counts as computed, unless the whole pass is forced."""
+        if self.forced is None:
+            self.count("computed")
+        return proceed(args, kwargs)
 
     def count(self, what: str) -> None:
         setattr(self.record, what, getattr(self.record, what) + 1)

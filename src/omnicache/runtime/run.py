@@ -15,10 +15,13 @@ from omnicache.models.map import Site
 from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Tensors, Trigger
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.executors import Cell, ChainState, RegionState
+from omnicache.runtime.executors.chain import set_of
+from omnicache.runtime.keeper import Keeper
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import Layout, Shape
-from omnicache.runtime.trace import Trace
+from omnicache.runtime.trace import Record, Trace, human_bytes
+from omnicache.runtime.window import Window
 
 if TYPE_CHECKING:
     from omnicache.runtime.session import Session
@@ -44,10 +47,22 @@ class BranchState:
         self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.condition: ReferenceType[torch.Tensor] | None = None
+        self.corrects: int | None = None  # bytes of what a corrector keeps, once they are known
 
     def free(self) -> None:
         """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
         for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
+            table.clear()
+
+    def all_cells(self) -> list[Cell]:
+        """The cells of all sites."""
+        chains = [s.cell for c in self.chains.values() for s in set_of(c.owner.values())]
+        return [*self.cells.values(), *chains, *(r.cell for r in self.regions.values())]
+
+    def forget(self) -> None:
+        """Nothing will be estimated any more: what takes part in that can go."""
+        self.corrects = 0
+        for table in (self.selectors, self.correctors, self.seen):
             table.clear()
 
     def kept(self) -> list[Any]:
@@ -63,6 +78,7 @@ class TriggerState:
     def __init__(self, trigger: Trigger):
         self.trigger, self.state = trigger, trigger.init()
         self.last: Step | None = None
+        self.computed: list[Step] = []
         self.reused = 0
         self.wanted = False  # whether it ever asked for a reuse
         self.decided: int | None = None
@@ -86,6 +102,7 @@ class TriggerState:
         self.state = self.trigger.settle(self.state, self.moment, decision)
         if decision is Decision.COMPUTE:
             self.last, self.reused = step, 0
+            self.computed.append(step)
         else:
             self.reused, self.wanted = self.reused + 1, True
 
@@ -111,6 +128,8 @@ class Run:
         self.trace = Trace(plan.method)
         self.disabled: str | None = None
         self.trace.notes += session.notes
+        self.keeper = Keeper(plan.policies, plan.guards.bytes)
+        self.on_host = True  # whether the model runs in the host's memory
 
     def step(self, bound: Mapping[str, Any]) -> Step:
         """The step that this call of the denoiser belongs to. Reads the timestep from the device at most once a run, if there
@@ -130,10 +149,54 @@ class Run:
             total = len(clock.times) - self.start if clock.times else None
             when = clock.times[at] if at < len(clock.times) else None
             sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
+        step = Step(index, total, when, sigma, self._branch(index, bound))
         if not self.checked:
             self.checked = True
             self._fits(total, clock is None and when is None)
-        return Step(index, total, when, sigma, self._branch(index, bound))
+            self._look_ahead(step)
+        return step
+
+    def _look_ahead(self, step: Step) -> None:
+        """Find out what is to come from ``step`` on; it lies ahead itself, unless it has been decided."""
+        clock, steps = self.clock, []
+        if clock is not None and self.start is not None and step.total is not None and self.disabled is None:
+            begun = any(t.decided == step.index for t in self.triggers.values())
+            for i in range(step.index + begun, step.total):
+                at = self.start + i
+                sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
+                steps.append(Step(i, step.total, clock.times[at] if at < len(clock.times) else None, sigma, step.branch))
+        self.keeper.window = Window.after(self.session.plan.policies, self.keeper.how, self.triggers.values(), steps)
+
+    def evaluated(self, record: Record, branch: BranchState) -> None:
+        """After every evaluation: let go of what was used for the last time, and stay within the memory that is allowed."""
+        step = record.step
+        keeper = self.keeper
+        for trigger, state in self.triggers.items():
+            if keeper.window.foreseen(trigger, step.index) not in (None, state.decision):
+                self._look_ahead(step)  # it came otherwise: something was computed that was to be reused
+                break
+        window = keeper.window
+        if step.index in window.lapses:
+            for cell in branch.all_cells():
+                cell.hold(keeper.keep(cell, cell.history, step))
+        if window.closes is not None and step.index >= window.closes:
+            branch.forget()
+        if not record.computed and not record.partial:
+            return  # nothing new is kept at a step that was wholly reused
+        held = self.bytes()
+        fits = keeper.settle(self, held)
+        trace = self.trace
+        trace.thrift, trace.predicted_bytes = str(keeper), max(trace.predicted_bytes, keeper.predicted)
+        trace.peak_bytes = max(trace.peak_bytes, self.bytes() if keeper.limit is not None else held)
+        if not fits:
+            self.give_up(f"what the method itself holds does not fit into {human_bytes(keeper.limit or 0)}")
+
+    def give_up(self, why: str) -> None:
+        """Let go of everything; the rest of the run is computed."""
+        self.disabled = f"The rest of the run was computed: {why}."
+        self.trace.note(self.disabled)
+        warn(f"OmniCache ({self.session.plan.method}): {self.disabled}")
+        self.free()
 
     def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
         if index != self.at:
@@ -212,7 +275,15 @@ class Run:
         return state
 
     def bytes(self) -> int:
-        return held_bytes([b.kept() for b in self.branches.values()], [t.state for t in self.triggers.values()])
+        """Bytes held on the model's device."""
+        states = [t.state for t in self.triggers.values()]
+        return held_bytes([b.kept() for b in self.branches.values()], states, host=self.on_host)
+
+    def other_bytes(self) -> int:
+        """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
+        states = [t.state for t in self.triggers.values()]
+        others = held_bytes([(b.selectors, b.seen) for b in self.branches.values()], states, host=self.on_host)
+        return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
         for branch in self.branches.values():

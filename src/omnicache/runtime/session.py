@@ -11,24 +11,26 @@ import functools
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import nn
 
-from omnicache.errors import OmniCacheError, warn
+from omnicache.errors import OmniCacheError, is_out_of_memory, warn
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
-from omnicache.policy import Decision, Policy
+from omnicache.policy import Decision
+from omnicache.runtime.audience import Audience
 from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
-from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import Chain, Role
 from omnicache.runtime.hook import Hook, is_compiled
+from omnicache.runtime.roles import Roles, around
 from omnicache.runtime.run import BranchState, Run, branch_name, time_of
+from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
 
@@ -50,10 +52,7 @@ class Session:
         self.model, self.plan = model, plan
         self.notes: list[str] = []
         self.signals = tuple(dict.fromkeys(s for t in plan.triggers for s in t.signals))
-        self._given = ref(pipe) if pipe is not None else lambda: None
-        self._clocks: dict[int, Clock] = {}  # by the pipeline's id
-        self._admitted: dict[int, ref[Any]] = {} if pipe is None else {id(pipe): ref(pipe)}
-        self._left_out: dict[int, ref[Any]] = {}  # pipelines that share the denoiser and are not to be cached
+        self.audience = Audience(plan, pipe, self._stepped)
         self._runs: dict[Any, Run] = {}
         self._hooks: list[Hook] = []
         self._context: Tap | None = None
@@ -61,20 +60,19 @@ class Session:
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
         self.barred: set[Site] = set()
-        self._governed: set[Site] = set()
         self._keeping: set[nn.Module] = set()
-        roles = self._roles()
+        roles = Roles(plan, model)
+        self._governed = roles.governed
         self._signature = Signature(model.model)
-        self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
+        self._root_roles = roles.pop(model.model, ())
         try:
-            self._listen(pipe, wanted=True)
+            self.audience.listen(pipe, wanted=True)
             self._tap_contexts()
             self._hooks.append(Hook(model.model, self._denoise))
-            for module, found in roles.items():
-                ordered = tuple(sorted(found, key=lambda r: r.rank))
+            for module, ordered in roles.items():
                 chain = next((r for r in ordered if isinstance(r, Chain)), None)
                 self._hooks.append(Hook(module, functools.partial(self._visit, ordered, chain)))
-            self._around = _around(model.model, roles)
+            self._around = around(model.model, roles)
             if why := self._unseen():
                 raise OmniCacheError(why)
         except BaseException:
@@ -82,90 +80,6 @@ class Session:
             raise
 
     # --- attaching -----------------------------------------------------------------------------------------------------
-
-    def _roles(self) -> dict[nn.Module, list[Role]]:
-        """What is to be done at which module, from the plan and the map."""
-        signatures = _Signatures()
-        roles: dict[nn.Module, list[Role]] = {}
-        for policy in self.plan.policies:
-            sites = policy.where.select(self.model)
-            if not sites:
-                raise OmniCacheError(needs(self.plan.method, policy, self.model))
-            for site in sites:
-                if site in self._governed:
-                    continue  # an earlier policy governs it
-                self._governed.add(site)
-                makers = {"chain": Chain, "region": Region}
-                for i, module in enumerate(site.modules):
-                    role = (
-                        Whole(site, policy, signatures)
-                        if site.layout == "whole"
-                        else makers[site.layout](site, i, policy, signatures)
-                    )
-                    roles.setdefault(module, []).append(role)
-            if policy.which is not None and policy.which.watch is not None:
-                for site in policy.which.watch.select(self.model):
-                    roles.setdefault(site.modules[0], []).append(Watch(site, policy, signatures))
-        for trigger in self.plan.triggers:
-            if trigger.check is not None:
-                checked = trigger.check.select(self.model)
-                if not checked:
-                    raise OmniCacheError(
-                        f"{self.plan.method} checks itself in a row of blocks, and {type(self.model.model).__name__} has none."
-                    )
-                for site in checked:
-                    roles.setdefault(site.modules[-1], []).append(Check(site, trigger))
-        if any(s.at == "stack" for s in self.signals):
-            if not self.model.entries:
-                raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(self.model.model).__name__} has none.")
-            for entry in self.model.entries:
-                inside = set(entry.modules())
-                attention = tuple(s.modules[0] for s in self.model.all if "attention" in s.kind and s.modules[0] in inside)
-                late = self.model.family == "unet"  # its first block attends after most of its work is done
-                roles.setdefault(entry, []).append(Probe(entry, signatures, () if late else attention))
-        return roles
-
-    def _listen(self, pipe: Any, wanted: bool = False) -> Clock | None:
-        """The clock of a pipeline's scheduler of the moment, which is listened to from now on, in place of the one before."""
-        key, scheduler = id(pipe), getattr(pipe, "scheduler", None)
-        clock = self._clocks.get(key)
-        if clock is not None and clock.scheduler is scheduler:
-            return clock
-        self._hear_no_more(key)
-        if scheduler is None or not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
-            if wanted and self.plan.steps != 1.0:
-                raise OmniCacheError(
-                    f"{self.plan.method} thins out a scheduler's steps, and there is none. Pass the pipeline, not its denoiser."
-                )
-            return None
-        clock = self._clocks[key] = Clock.of(scheduler)
-        clock.join(self, self.plan.steps, self._stepped)
-        return clock
-
-    def _hear_no_more(self, key: int) -> None:
-        clock = self._clocks.pop(key, None)
-        if clock is not None and clock not in self._clocks.values():
-            clock.leave(self)
-
-    def admit(self, pipe: Any) -> None:
-        """Another pipeline around the same denoiser is to be cached by the same plan."""
-        self._left_out.pop(id(pipe), None)
-        self._admitted[id(pipe)] = ref(pipe)
-        self._listen(pipe, wanted=True)
-
-    def admits(self, pipe: Any) -> bool:
-        known = self._admitted.get(id(pipe))
-        return known is not None and known() is pipe
-
-    def serves_others(self, pipe: Any) -> bool:
-        """Whether this plan was enabled on another pipeline around the same denoiser, too."""
-        return id(pipe) in self._admitted and any(r() is not None for k, r in self._admitted.items() if k != id(pipe))
-
-    def leave_out(self, pipe: Any) -> None:
-        """From now on runs of this pipeline go uncached, while others around the same denoiser stay as they are."""
-        self._admitted.pop(id(pipe), None)
-        self._left_out[id(pipe)] = ref(pipe)
-        self._hear_no_more(id(pipe))
 
     def _tap_contexts(self) -> None:
         """Read the names that pipelines give their calls (``cache_context("cond")``), where they do."""
@@ -191,8 +105,7 @@ class Session:
         self._hooks.clear()
         if self._context is not None:
             self._context.remove()
-        for key in list(self._clocks):
-            self._hear_no_more(key)
+        self.audience.leave()
         for key in list(self._runs):
             self._end(key)
 
@@ -210,19 +123,22 @@ class Session:
     def _key(self, pipe: Any) -> Any:
         """What runs are kept apart by: the thread or request, and the pipeline."""
         request = _request.get()
-        return (threading.get_ident() if request is None else ("request", request)), id(pipe if pipe is not None else self._given())
+        who = threading.get_ident() if request is None else ("request", request)
+        return who, id(pipe if pipe is not None else self.audience.given)
 
     def _run_for(self, pipe: Any, geometry: Any, bound: Mapping[str, Any]) -> Run:
         """The run that a call belongs to: the current one of this thread or request and pipeline, or a new one."""
         key = self._key(pipe)
-        clock = self._listen(pipe if pipe is not None else self._given())
+        clock = self.audience.listen(pipe if pipe is not None else self.audience.given)
         if clock is not None and (not clock.works_for(key) if _request.get() is None else clock.idle):
             clock = None  # another thread's or loop's scheduler is at work: time this run by its timesteps
         run = self._runs.get(key)
-        if run is not None and clock is not None and clock.run == run.clock_run and pipe is None:
+        if run is not None and clock is not None and clock.run == run.clock_run:
+            # A step has gone by that this scheduler did not take: some pipelines step copies of theirs.
             again = run.again(clock.taken, bound) and not clock.shows(run.start, time_of(bound))
             # Another scheduler's run after a cancelled one: told by its times, where they can be read without waiting for a device.
-            if again or (run.tells and not clock.shows(run.start, time_of(bound, on_host=True), slack=1)):
+            strange = pipe is None and run.tells and not clock.shows(run.start, time_of(bound, on_host=True), slack=1)
+            if again or strange:
                 clock.strangers.add(key)
                 clock = None
         if run is not None:
@@ -325,8 +241,8 @@ class Session:
         for key, run in list(self._runs.items()):
             if run.clock is clock and run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
                 self._end(key)
-        for pipe in (r() for r in self._admitted.values()):
-            if pipe is not None and self._clocks.get(id(pipe)) is clock and not holds(pipe, self.model.model):
+        for pipe, its_clock in self.audience:
+            if its_clock is clock and not holds(pipe, self.model.model):
                 self._say(
                     f"Nothing was reused: the pipeline's {type(self.model.model).__name__} was replaced after it was enabled. "
                     "Call omnicache.disable(pipe), and enable it again."
@@ -360,10 +276,10 @@ class Session:
     def _denoise(self, call: Callable[..., Any], args: Args, kwargs: dict[str, Any]) -> Any:
         """The hook of the denoiser itself."""
         current = active.get()
-        if (current is not None and current.session is self) or (not self.plan.policies and not self._clocks):
+        if (current is not None and current.session is self) or (not self.plan.policies and not self.audience):
             return call(*args, **kwargs)
         pipe = next(callers(self.model.model), None)
-        if self._left_out and (left := self._left_out.get(id(pipe))) is not None and left() is pipe:
+        if self.audience.leaves_out(pipe):
             return call(*args, **kwargs)
         bound = self._signature.bind(args, kwargs)
         geometry = _geometry(bound)
@@ -372,17 +288,27 @@ class Session:
         try:
             step = run.step(bound)
             record = Record(step)
-            out = self._evaluate(run, run.state_of(step, geometry, bound), record, call, args, kwargs, bound)
+            branch = run.state_of(step, geometry, bound)
+            run.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
+            try:
+                out, full = self._evaluate(run, branch, record, call, args, kwargs, bound), False
+            except Exception as problem:
+                if run.disabled is not None or not is_out_of_memory(problem):
+                    raise
+                out, full = None, True
+            if full:  # outside the handler, which holds on to all that the pass held
+                run.give_up("memory ran out, and what was kept is freed")
+                record.begin_anew()
+                out = self._evaluate(run, branch, record, call, args, kwargs, bound)
         except BaseException:
             self._end(self._key(pipe))
             raise
         run.trace.records.append(record)
         spent = time.perf_counter() - began
-        run.trace.timed &= all(device.type == "cpu" for *_, device in geometry if isinstance(device, torch.device))
+        run.trace.timed &= run.on_host
         run.trace.seconds += spent
         run.trace.seconds_by_mark.setdefault(record.mark, []).append(spent)
-        if record.computed or record.partial:  # nothing new is kept at a step that was wholly reused
-            run.trace.peak_bytes = max(run.trace.peak_bytes, run.bytes())
+        run.evaluated(record, branch)
         return out
 
     def _evaluate(
@@ -434,6 +360,8 @@ class Session:
         if fix is not None:
             state = get_or_make(branch.correctors, fix, fix.init)
             tensors = tensors_of(out)
+            if branch.corrects is None:
+                branch.corrects = held_bytes(tensors[0]) if run.keeper.window.rehearses else 0
             if record.reused == 0 and record.partial == 0:
                 branch.correctors[fix] = fix.learn(state, record.step, tensors[0], rehearsed)
             else:
@@ -496,33 +424,3 @@ def _geometry(bound: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a call must share with those that were kept: shapes, dtypes, devices, and modes that are set by flags and words."""
     sizes = tuple((n, t.shape, t.dtype, t.device) for n, v in bound.items() for t in tensors_of(v))
     return sizes + tuple((n, v) for n, v in bound.items() if isinstance(v, (bool, str)))
-
-
-def _around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.Module]]:
-    """The modules that lie between the model and the hooked ones, by name."""
-    names = {module: name for name, module in model.named_modules()}
-    paths = {".".join(parts[:n]) for m in hooked for parts in [names.get(m, "").split(".")] for n in range(1, len(parts))}
-    return [(path, model.get_submodule(path)) for path in sorted(paths)]
-
-
-class _Signatures(dict[nn.Module, Signature]):
-    def __missing__(self, module: nn.Module) -> Signature:
-        found = self[module] = Signature(module)
-        return found
-
-
-def needs(method: str, policy: Policy, model: ModelMap) -> str:
-    """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
-
-    name = type(model.model).__name__
-    if isinstance(policy.where, Deep):
-        if model.family != "unet":
-            return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
-        return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
-    if isinstance(policy.where, CrossAttention):
-        return f"{method} needs cross-attention, and {name} has none."
-    return (
-        f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
-        "Pass the denoiser (pipe.transformer, pipe.unet)."
-    )

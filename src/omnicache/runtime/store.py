@@ -54,9 +54,10 @@ class Lent:
         """Watch these from now on, as if they had been lent."""
         self._versions = [(t, t._version) for t in tensors if not t.is_inference()]
 
-    def forget(self) -> None:
-        """What was lent is no longer kept: watching it would only hold its memory."""
-        self._versions = []
+    def forget(self, but: History = ()) -> None:
+        """What was lent is no longer kept, except for these entries: watching it would only hold its memory."""
+        kept = {id(t) for entry in but for t in entry.tensors}
+        self._versions = [(t, v) for t, v in self._versions if id(t) in kept]
 
     def spoiled(self) -> bool:
         """True once after something lent was written to; from then on copies are lent."""
@@ -66,14 +67,16 @@ class Lent:
         return True
 
 
-def held_bytes(*kept: Any) -> int:
-    """Bytes of the distinct tensor storages reachable through tuples, lists, mappings and dataclasses."""
+def held_bytes(*kept: Any, host: bool = True) -> int:
+    """Bytes of the distinct tensor storages reachable through tuples, lists, mappings and dataclasses; without those of the host's
+    memory if ``host`` is false."""
     seen: dict[int, int] = {}
 
     def walk(part: Any) -> None:
         if isinstance(part, torch.Tensor):
-            storage = part.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
+            if host or part.device.type != "cpu":
+                storage = part.untyped_storage()
+                seen[storage.data_ptr()] = storage.nbytes()
         elif isinstance(part, Mapping):
             for item in part.values():
                 walk(item)

@@ -47,6 +47,11 @@ class Trace:
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     peak_bytes: int = 0
+    """The most bytes held at once on the model's device."""
+    predicted_bytes: int = 0
+    """What was expected of that when the first step had shown the sizes."""
+    thrift: str = ""
+    """What was given up to stay within the memory that is allowed."""
     seconds: float = 0.0
     timed: bool = True
     """False where an accelerator did the work: nothing waits for it, so the seconds are those of launching."""
@@ -90,7 +95,7 @@ class Trace:
             lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
         saved = f"by its own computed steps about {self.seconds_saved:.2f} s saved; " if self.timed else ""
         lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
-        lines += [f"  {n}" for n in self.notes]
+        lines += [f"  {n}" for n in ([self.thrift] if self.thrift else []) + self.notes]
         return "\n".join(lines)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from omnicache.policy import History, Policy, Tensors
+from omnicache.models.map import Site
+from omnicache.policy import Entry, History, Policy, Tensors
 from omnicache.runtime.store import Lent, own
 from omnicache.runtime.streams import Args
 
@@ -28,31 +29,58 @@ class Role(Protocol):
 
 
 class Cell:
-    """What one site keeps for one branch of one run: its history, and what was lent of it."""
+    """What one site keeps for one branch of one run: its history, and what was lent of it.
 
-    __slots__ = ("history", "lent")
+    Attributes:
+        form: dtype and device of each tensor of a value, as the model gave it.
+        counts: their sizes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "counts", "form", "history", "lent", "policy", "site")
+
+    def __init__(self, policy: Policy, site: Site) -> None:
+        self.policy, self.site = policy, site
         self.history: History = ()
         self.lent = Lent()
+        self.form: tuple[tuple[torch.dtype, torch.device], ...] = ()
+        self.counts: tuple[int, ...] = ()
 
     def ready(self, lag: int) -> bool:
         if self.lent.spoiled():
             self.history = ()
         return len(self.history) > lag
 
-    def learn(self, p: Pass, policy: Policy, x: Tensors, y: Tensors, owned: bool = False) -> None:
+    def learn(self, p: Pass, x: Tensors, y: Tensors, owned: bool = False) -> None:
         """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway."""
         if self.lent.spoiled():
             self.history = ()
         self.lent.forget()
+        keeper = p.run.keeper
+        if not keeper.wants(self, p.step):
+            self.history = keeper.keep(self, self.history, p.step)
+            return
         with torch.no_grad():  # a history that remembered how it came about would hold the activations of old steps
-            kept = y if owned or (x and policy.how.needs_input) else own(y)
-            self.history = policy.how.learn(self.history, p.step, x, kept)
+            kept = y if owned or (x and self.policy.how.needs_input) else own(y)
+            history = keeper.how[id(self.policy)].learn(self.history, p.step, x, kept)
+        newest = history[0].tensors if history else ()
+        self.form, self.counts = tuple((t.dtype, t.device) for t in newest), tuple(t.numel() for t in newest)
+        keeper.admit(p.run, self)
+        self.history = keeper.keep(self, history, p.step)
 
-    def estimate(self, p: Pass, policy: Policy, x: Tensors) -> Tensors:
-        history = self.history[p.lag :]
-        return self.lent.lend(history, policy.how.estimate(history, p.step, x))
+    def hold(self, history: History) -> None:
+        """Keep these entries and no others."""
+        self.history = history
+        self.lent.forget(but=history)
+
+    def estimate(self, p: Pass, x: Tensors) -> Tensors:
+        keeper, history = p.run.keeper, self.history[p.lag :]
+        return self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
+
+    def refresh(self, p: Pass, fresh: Tensors) -> Tensors:
+        """Put ``fresh`` in the place of the newest value, some of whose rows were computed anew. Returns it to be handed out."""
+        kept = p.run.keeper.keep(self, (Entry(self.history[0].step, fresh),), p.step)
+        self.history = (*kept, *self.history[1:])
+        return self.lent.lend(self.history, fresh)
 
 
 RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "attention": 6, "cross_attention": 6, "mlp": 6}

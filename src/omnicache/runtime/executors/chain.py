@@ -106,7 +106,7 @@ class Chain:
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE or p.bars(self.site):
-            return proceed(args, kwargs)
+            return p.computes(proceed, args, kwargs)
         if p.passing is not None and (hand_on := p.passing.get(self)) is not None:
             return hand_on(args, kwargs)
         state = p.chain(self.policy, self.site, p.turn(self))
@@ -160,7 +160,7 @@ class Chain:
                 p.turn(role)
             p.record.reused += len(segment.inner)
         p.segment = p.passing = None
-        return shape.fill(segment.cell.estimate(p, self.policy, entry))
+        return shape.fill(segment.cell.estimate(p, entry))
 
     def _compute(
         self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]
@@ -212,7 +212,7 @@ class Chain:
             return
         before = state.owner.get(run.first)
         same = before is not None and (before.first, before.last, before.layout) == (run.first, run.last, layout)
-        segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell())
+        segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell(self.policy, self.site))
         entry = layout.read(run.bound)
         if self.policy.how.needs_input and run.entry_written(layout.names):
             state.copied_inputs.add(run.first)
@@ -225,7 +225,7 @@ class Chain:
         for i in range(run.first + 1, run.last):
             role = state.roles[i]
             segment.inner[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
-        segment.cell.learn(p, self.policy, entry, run.outputs)
+        segment.cell.learn(p, entry, run.outputs)
         state.built.append(segment)
 
     def _finish(self, p: Pass, state: ChainState) -> None:

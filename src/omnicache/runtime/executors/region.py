@@ -23,8 +23,8 @@ class RegionState:
 
     __slots__ = ("cell", "exit", "last", "shapes", "value", "watch")
 
-    def __init__(self) -> None:
-        self.cell = Cell()
+    def __init__(self, policy: Policy, site: Site) -> None:
+        self.cell = Cell(policy, site)
         self.shapes: dict[nn.Module, Shape] = {}
         self.exit: nn.Module | None = None  # known after the first computed pass
         self.last: nn.Module | None = None  # of this pass
@@ -41,13 +41,13 @@ class Region:
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE or p.distrusts(self.policy, self.site) or p.bars(self.site):
-            return proceed(args, kwargs)
+            return p.computes(proceed, args, kwargs)
         state = p.region(self.policy, self.site, p.turn(self))
         if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):
             p.count("reused")
             shape = state.shapes[self.module]
             if self.module is state.exit:
-                return shape.fill(state.cell.estimate(p, self.policy, ()))
+                return shape.fill(state.cell.estimate(p, ()))
             return shape.poison() if p.proves(self.policy, self.site) else shape.stand_in()
         out = proceed(args, kwargs)
         if p.forced is None:
@@ -67,6 +67,6 @@ class Region:
         state.cell.lent.always_copy |= state.watch.spoiled()  # what is written to now will be when it is lent, too
         state.watch.watch(())
         if value:
-            state.cell.learn(p, self.policy, (), value, owned=True)
+            state.cell.learn(p, (), value, owned=True)
         else:
             state.cell.history = ()  # another module than before was the last: its value is learned next time

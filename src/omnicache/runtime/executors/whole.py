@@ -8,7 +8,7 @@ from torch import nn
 
 from omnicache.kernels import gather_rows, scatter_rows
 from omnicache.models.map import Site
-from omnicache.policy import Decision, Entry, Policy, Tensors
+from omnicache.policy import Decision, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Cell, Proceed
 from omnicache.runtime.store import versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, tensors_of
@@ -26,7 +26,7 @@ class Whole:
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE or p.bars(self.site):
-            return proceed(args, kwargs)
+            return p.computes(proceed, args, kwargs)
         turn = p.turn(self)
         cell, seen = p.cell(self.policy, self.site, turn), p.shapes.get((self.site, turn))
         if seen is not None and p.reuses(self.policy) and cell.ready(p.lag):
@@ -35,7 +35,7 @@ class Whole:
                 if self.policy.which is not None and p.forced is None:
                     return self._rows(p, cell, seen[0], proceed, args, kwargs)
                 p.count("reused")
-                return seen[0].fill(cell.estimate(p, self.policy, x))
+                return seen[0].fill(cell.estimate(p, x))
         before = self._counts(args, kwargs)
         out = proceed(args, kwargs)
         if p.forced is None:
@@ -47,7 +47,7 @@ class Whole:
                 p.trace.note(f"{self.site.name} is always computed: it writes to its own input.")
             elif x is not None and y:
                 p.shapes[self.site, turn] = seen
-                cell.learn(p, self.policy, x, y)
+                cell.learn(p, x, y)
             else:
                 p.trace.note(f"{self.site.name} is always computed: which of its inputs its output continues is not clear.")
         p.count("computed")
@@ -73,17 +73,15 @@ class Whole:
             why = f"{', '.join(others) or 'its outputs'} go with them" if name is not None else "it has none"
             p.trace.note(f"{self.site.name}: rows cannot be taken alone, because {why}.")
             p.count("reused")
-            return shape.fill(cell.estimate(p, self.policy, ()))
+            return shape.fill(cell.estimate(p, ()))
         state = p.selector_state(self.policy)
         x = tensors[name]
         index, state = self.policy.which.choose(state, self.site, p.step, x)
         p.set_selector_state(self.policy, state)
         if index is None:
             p.count("reused")
-            return shape.fill(cell.estimate(p, self.policy, ()))
+            return shape.fill(cell.estimate(p, ()))
         rows = tensors_of(proceed(*self.signature.replace(args, kwargs, name, gather_rows(x, index))))[0]
-        newest = cell.history[0]
-        fresh = (scatter_rows(newest.tensors[0], index, rows),)
-        cell.history = (Entry(newest.step, fresh), *cell.history[1:])
+        newest = p.run.keeper.give(cell, cell.history[:1])[0]
         p.count("partial")
-        return shape.fill(cell.lent.lend(cell.history, fresh))
+        return shape.fill(cell.refresh(p, (scatter_rows(newest.tensors[0], index, rows),)))

@@ -1,0 +1,110 @@
+"""What is to be done at which module, from the plan and the map of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from omnicache.errors import OmniCacheError
+from omnicache.models.map import ModelMap, Site
+from omnicache.plan import Plan
+from omnicache.policy import Policy
+from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.streams import Signature
+
+
+class Roles(dict[nn.Module, tuple[Role, ...]]):
+    """The roles on each module, from the outermost in.
+
+    Attributes:
+        governed: the sites that a policy governs; of several policies the first one has a site.
+
+    Raises:
+        OmniCacheError: the model has nothing that a policy, trigger or signal of the plan needs.
+    """
+
+    def __init__(self, plan: Plan, model: ModelMap):
+        self.plan, self.model = plan, model
+        self.governed: set[Site] = set()
+        self._signatures = _Signatures()
+        self._found: dict[nn.Module, list[Role]] = {}
+        for policy in plan.policies:
+            self._govern(policy)
+        self._check()
+        self._probe()
+        super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
+
+    def _add(self, module: nn.Module, role: Role) -> None:
+        self._found.setdefault(module, []).append(role)
+
+    def _govern(self, policy: Policy) -> None:
+        sites = policy.where.select(self.model)
+        if not sites:
+            raise OmniCacheError(needs(self.plan.method, policy, self.model))
+        for site in sites:
+            if site in self.governed:
+                continue  # an earlier policy governs it
+            self.governed.add(site)
+            if site.layout == "whole":
+                self._add(site.modules[0], Whole(site, policy, self._signatures))
+                continue
+            made = Chain if site.layout == "chain" else Region
+            for i, module in enumerate(site.modules):
+                self._add(module, made(site, i, policy, self._signatures))
+        if policy.which is not None and policy.which.watch is not None:
+            for site in policy.which.watch.select(self.model):
+                self._add(site.modules[0], Watch(site, policy, self._signatures))
+
+    def _check(self) -> None:
+        for trigger in self.plan.triggers:
+            if trigger.check is None:
+                continue
+            checked = trigger.check.select(self.model)
+            if not checked:
+                name = type(self.model.model).__name__
+                raise OmniCacheError(f"{self.plan.method} checks itself in a row of blocks, and {name} has none.")
+            for site in checked:
+                self._add(site.modules[-1], Check(site, trigger))
+
+    def _probe(self) -> None:
+        model = self.model
+        if not any(s.at == "stack" for t in self.plan.triggers for s in t.signals):
+            return
+        if not model.entries:
+            raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(model.model).__name__} has none.")
+        for entry in model.entries:
+            inside = set(entry.modules())
+            attention = tuple(s.modules[0] for s in model.all if "attention" in s.kind and s.modules[0] in inside)
+            late = model.family == "unet"  # its first block attends after most of its work is done
+            self._add(entry, Probe(entry, self._signatures, () if late else attention))
+
+
+class _Signatures(dict[nn.Module, Signature]):
+    def __missing__(self, module: nn.Module) -> Signature:
+        found = self[module] = Signature(module)
+        return found
+
+
+def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.Module]]:
+    """The modules that lie between the model and the hooked ones, by name."""
+    names = {module: name for name, module in model.named_modules()}
+    paths = {".".join(parts[:n]) for m in hooked for parts in [names.get(m, "").split(".")] for n in range(1, len(parts))}
+    return [(path, model.get_submodule(path)) for path in sorted(paths)]
+
+
+def needs(method: str, policy: Policy, model: ModelMap) -> str:
+    """Why a policy has no site in a model, as a sentence."""
+    from omnicache.granularity import CrossAttention, Deep
+
+    name = type(model.model).__name__
+    if isinstance(policy.where, Deep):
+        if model.family != "unet":
+            return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
+        return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
+    if isinstance(policy.where, CrossAttention):
+        return f"{method} needs cross-attention, and {name} has none."
+    return (
+        f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
+        "Pass the denoiser (pipe.transformer, pipe.unet)."
+    )
