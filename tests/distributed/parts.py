@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel, WanTransformer3DModel
 from torch import Tensor, nn
 
 from ..methods.tiny import Pipe
@@ -143,3 +143,17 @@ class Flux(Pipe):
     def evaluate(self, x: Tensor, t: Tensor, conditions: Mapping[str, Any]) -> Tensor:
         loud = torch.linspace(0.2, 5, 16)[:, None]
         return super().evaluate(x * loud, t / 1000, conditions) / loud
+
+
+class Wan(Pipe):
+    """A loop around a tiny Wan, which takes its part of the tokens within its first block."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        size = {"patch_size": (1, 2, 2), "in_channels": 4, "out_channels": 4, "num_layers": 3, "rope_max_seq_len": 32}
+        heads = {"num_attention_heads": 2, "attention_head_dim": 12, "text_dim": 8, "freq_dim": 8, "ffn_dim": 16}
+        told = {"encoder_hidden_states": torch.randn(1, 4, 8), "return_dict": False}
+        super().__init__(WanTransformer3DModel(**size, **heads).eval().requires_grad_(False), conditions=lambda label: told)
+
+    def __call__(self, label: Any = 1, num_inference_steps: int = STEPS, **more: Any) -> Tensor:
+        return super().__call__(label, num_inference_steps, shape=(4, 1, 8, 8), **more)

@@ -21,7 +21,7 @@ from omnicache.granularity import Stack
 from omnicache.policy import Policy, Signal, value
 from omnicache.triggers import Accumulate
 
-from .parts import Flux, Row
+from .parts import Flux, Row, Wan
 
 PATIENCE = timedelta(seconds=30)
 """After this a rank that waits for a message that nobody sends gives up, and with it the other one."""
@@ -43,7 +43,7 @@ class Case:
     """One method on one split, and what befalls it.
 
     Attributes:
-        flux: diffusers' context parallelism on Flux; else a split by hand.
+        model: split by hand, or by diffusers' context parallelism where it is diffusers' own.
         together: whether the ranks know of each other: attention, output and OmniCache's ``group``.
         late: the model is split after the method was enabled.
         lost: by rank, steps at which it alone is given NaN.
@@ -55,7 +55,7 @@ class Case:
 
     method: Any
     options: dict[str, Any] = field(default_factory=dict)
-    flux: bool = False
+    model: type[Any] = Row
     together: bool = True
     late: bool = False
     lost: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -80,13 +80,14 @@ ROW = {
     "own signal": Case(Policy(Accumulate(Spread(), 18.0), Stack())),
 }
 FLUX = {
-    "teacache": Case("teacache", {"threshold": 0.15}, flux=True),
-    "teacache, split late": Case("teacache", {"threshold": 0.15}, flux=True, late=True),
-    "speca, redo": Case("speca", {"threshold": 0.0035, "redo": True, **EXACT}, flux=True),
-    "fora, stack": Case("fora", {"granularity": "stack"}, flux=True),
-    "taylorseer": Case("taylorseer", flux=True),
-    "omnicache-trajectory": Case("omnicache-trajectory", {**TRAJECTORY, "cutoff": 0.25}, flux=True),
+    "teacache": Case("teacache", {"threshold": 0.15}, model=Flux),
+    "teacache, split late": Case("teacache", {"threshold": 0.15}, model=Flux, late=True),
+    "speca, redo": Case("speca", {"threshold": 0.0035, "redo": True, **EXACT}, model=Flux),
+    "fora, stack": Case("fora", {"granularity": "stack"}, model=Flux),
+    "taylorseer": Case("taylorseer", model=Flux),
+    "omnicache-trajectory": Case("omnicache-trajectory", {**TRAJECTORY, "cutoff": 0.25}, model=Flux),
 }
+WAN = {"teacache": Case("teacache", {"threshold": 0.2}, model=Wan), "fora": Case("fora", model=Wan)}
 APART = {
     "teacache": Case("teacache", {"threshold": 0.3}, together=False),
     "speca": Case("speca", {"threshold": 0.0157, **EXACT}, together=False),
@@ -101,7 +102,7 @@ LOST = {
 }
 CASES = {
     f"{kind}: {name}": case
-    for kind, cases in (("row", ROW), ("flux", FLUX), ("apart", APART), ("lost", LOST))
+    for kind, cases in (("row", ROW), ("flux", FLUX), ("wan", WAN), ("apart", APART), ("lost", LOST))
     for name, case in cases.items()
 }
 
@@ -119,10 +120,11 @@ def work(rank: int, folder: str) -> None:
 
 
 def run(case: Case, rank: int, whole: bool) -> dict[str, Any]:
-    split = ContextParallelConfig(ulysses_degree=2) if case.flux and not whole else None
-    group = dist.group.WORLD if case.together and not whole and not case.flux else None
-    pipe: Any = Flux() if case.flux else Row(None if whole else (rank, 2), None if case.own else group)
-    if case.flux:
+    by_hand = case.model is Row
+    split = ContextParallelConfig(ulysses_degree=2) if not by_hand and not whole else None
+    group = dist.group.WORLD if by_hand and not whole and case.together else None
+    pipe: Any = Row(None if whole else (rank, 2), None if case.own else group) if by_hand else case.model()
+    if not by_hand:
         pipe.model.set_attention_backend("native")
     elif not whole:
         pipe.lost = case.lost.get(rank, ())

@@ -38,6 +38,12 @@ class _Run:
             return True
         return _differ(list(zip(self.outputs, self.output_copies, strict=False)), ranks)
 
+    def keeps_shape(self, layout: Layout) -> bool:
+        """Whether the blocks so far return what entered them in its shape: one that takes its part of the tokens does not, and
+        the increment is that of the blocks after it."""
+        entry = [self.bound.get(n) for n in layout.names]
+        return all(not isinstance(a, torch.Tensor) or a.shape == b.shape for a, b in zip(entry, self.outputs, strict=True))
+
     def entry_written(self, names: tuple[str, ...], ranks: Ranks) -> bool:
         """Whether a block wrote to what the first one was given."""
         now = {n: self.bound[n] for n in names}
@@ -186,7 +192,7 @@ class Chain:
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
                 state.layouts[type(self.block)] = layout
-            else:
+            if layout is None or (self.policy.how.needs_input and not run.keeps_shape(layout)):
                 run = self._close(p, state)
         else:
             run = self._close(p, state)
