@@ -23,6 +23,7 @@ from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.runtime.hook import is_compiled
+from omnicache.runtime.ranks import check_group, ranks_of
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
 
@@ -104,7 +105,9 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, **
     return method
 
 
-def enable(pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any) -> Caching:
+def enable(
+    pipe: Any, method: str | Path | Plan | Policy, *, guards: Guards | None = None, group: Any = None, **options: Any
+) -> Caching:
     """Cache every run of ``pipe`` until ``disable(pipe)``.
 
     Plans belong to denoisers: other pipelines around the same one are cached, too, in every thread. Enabling the same plan on
@@ -115,17 +118,21 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None 
         method: a method's name (see ``methods()``), a Plan, a Policy, the path of a plan file, or another library's config of a
             cache (diffusers' ``TaylorSeerCacheConfig``), which is translated, and its new spelling printed.
         guards: limits that hold whatever the method: ``Guards(memory="200 MB")``.
+        group: the ``torch.distributed`` process group whose ranks each hold a part of every sequence, so that all decide alike,
+            for a split written by hand: diffusers' context parallelism is seen by itself.
         **options: the method's options.
 
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
     plan = plan_of(method, guards, **options)
+    check_group(group)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
     for model in models:
         held = present.get(model)
-        if held is not None and held.plan == plan and with_scheduler(pipe) is not None and not held.audience.admits(pipe):
+        same = held is not None and held.plan == plan and held.group is group
+        if held is not None and same and with_scheduler(pipe) is not None and not held.audience.admits(pipe):
             continue  # another pipeline around a denoiser that is cached by this plan
         if model in present:
             raise OmniCacheError(
@@ -133,12 +140,13 @@ def enable(pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None 
                 "time, whatever pipelines share it. Call omnicache.disable(pipe) first."
             )
         _refuse(pipe, model, plan)
+        ranks_of(model, group)  # says so now if it cannot be told
     fresh: dict[nn.Module, Session] = {}
     try:
         for model in models:
             if model not in present:
                 found = discover(model) if plan.policies else ModelMap(model, "none", ())
-                fresh[model] = Session(found, plan, with_scheduler(pipe))
+                fresh[model] = Session(found, plan, with_scheduler(pipe), group)
     except BaseException:
         for session in fresh.values():
             session.detach()
@@ -180,12 +188,20 @@ class cache(AbstractContextManager[Caching]):
     >>> print(run)
     """
 
-    def __init__(self, pipe: Any, method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any):
-        self._pipe, self._plan = pipe, plan_of(method, guards, **options)
+    def __init__(
+        self,
+        pipe: Any,
+        method: str | Path | Plan | Policy,
+        *,
+        guards: Guards | None = None,
+        group: Any = None,
+        **options: Any,
+    ):
+        self._pipe, self._plan, self._group = pipe, plan_of(method, guards, **options), group
         self._run: Caching | None = None
 
     def __enter__(self) -> Caching:
-        self._run = enable(self._pipe, self._plan)
+        self._run = enable(self._pipe, self._plan, group=self._group)
         return self._run
 
     def __exit__(self, *problem: object) -> None:
@@ -221,6 +237,11 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Calibration measures uncached runs. Call omnicache.disable(pipe) first.")
+        if ranks_of(model):
+            raise OmniCacheError(
+                f"Calibration looks at whole sequences, and {type(model).__name__} is split over several processes. Calibrate in "
+                "one process, save the plan (plan.save(path)), and enable the file on every rank."
+            )
     plan = entry.calibrate(pipe, listed, call, progress, **ours)
     model = denoisers(pipe)[0]
     made_for = fingerprint(model) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}

@@ -70,6 +70,7 @@ class Moment:
         last: the step at which the trigger's sites were last computed in this run, or None.
         reused: steps reused since then.
         signals: what was measured for this step, one number a sample; None where there was nothing to compare with.
+            NaN where it is not known, on this or another rank.
     """
 
     step: Step
@@ -89,8 +90,18 @@ class Signal:
         raise NotImplementedError
 
     def compare(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        """One number a sample, ``(batch,)``."""
+        """One number a sample, ``(batch,)``. Where processes share a sequence, the mean of what each of them says."""
         raise NotImplementedError
+
+    def sums(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """What is added up over processes that each hold a part of the tokens, ``(n, batch)``. In place of ``compare`` for
+        signals that are to be the same number as in one process."""
+        change = self.compare(now, before)
+        return torch.stack((change, torch.ones_like(change)))
+
+    def change(self, sums: torch.Tensor) -> torch.Tensor:
+        """One number a sample, ``(batch,)``, from the added sums."""
+        return sums[0] / sums[1]
 
 
 class Trigger:

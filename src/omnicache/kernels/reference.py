@@ -33,8 +33,23 @@ def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> t
     return total.to(kind)
 
 
+def change_sums(now: torch.Tensor, before: torch.Tensor, norm: str = "l1") -> torch.Tensor:
+    """What a relative change is made of, ``(2, batch)`` in float32: sums that processes with a part of the tokens each can add."""
+    diff, base = (now - before).flatten(1).float(), before.flatten(1).float()
+    if norm == "l1":
+        return torch.stack((diff.abs().sum(1), base.abs().sum(1)))
+    return torch.stack((diff.square().sum(1), base.square().sum(1)))
+
+
+def change_of(sums: torch.Tensor, norm: str = "l1") -> torch.Tensor:
+    """The relative change, ``(batch,)``, from its sums."""
+    top, bottom = sums
+    ratio = torch.where(top == 0, torch.zeros_like(top), top / bottom)
+    return ratio if norm == "l1" else ratio.sqrt()
+
+
 def relative_change(now: torch.Tensor, before: torch.Tensor, norm: str = "l1") -> torch.Tensor:
-    """Relative change per sample, ``mean|now - before| / mean|before|`` ("l1") or the root of the squares' ratio ("l2").
+    """Relative change per sample, ``sum|now - before| / sum|before|`` ("l1") or the root of the squares' ratio ("l2").
 
     Args:
         now, before: ``(batch, ...)`` of one shape.
@@ -42,12 +57,7 @@ def relative_change(now: torch.Tensor, before: torch.Tensor, norm: str = "l1") -
     Returns:
         ``(batch,)`` in float32. Both zero gives 0; a change from zero gives infinity.
     """
-    diff, base = (now - before).flatten(1).float(), before.flatten(1).float()
-    if norm == "l1":
-        top, bottom = diff.abs().mean(1), base.abs().mean(1)
-    else:
-        top, bottom = diff.square().mean(1).sqrt(), base.square().mean(1).sqrt()
-    return torch.where(top == 0, torch.zeros_like(top), top / bottom)
+    return change_of(change_sums(now, before, norm), norm)
 
 
 def gather_rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from omnicache.models.map import Site
-from omnicache.policy import Decision, Policy, Signal, Trigger
+from omnicache.policy import Decision, Policy, Signal, Tensors, Trigger
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.run import BranchState, Run
 from omnicache.runtime.signals import moving
@@ -91,7 +91,7 @@ class Pass:
         """
         entered, last = self.branch.entered, len(self.session.model.entries) == 1
         for signal in self.session.signals:
-            if signal.at != at or self._signals.get(signal) is not None:
+            if signal.at != at or self._known(signal):
                 continue
             found = signal.probe(module, bound)
             if found is None:
@@ -101,10 +101,7 @@ class Pass:
             now = (found,) if found is not None else moving(bound)
             before = self.branch.seen.get((signal, module), ())
             self.branch.seen[signal, module] = own(now)
-            change = None
-            if now and [(t.shape, t.dtype) for t in now] == [(t.shape, t.dtype) for t in before]:
-                changes = [signal.compare(a, b) for a, b in zip(now, before, strict=True)]
-                change = changes[0] if len(changes) == 1 else torch.stack([c.amax() for c in changes]).amax()[None]
+            change = self._change(signal, now, before)
             if at == "stack" and module not in entered:
                 entered.append(module)
             if change is not None and at == "stack" and not last and module is not entered[-1] and not bool(change.any()):
@@ -114,6 +111,23 @@ class Pass:
         for trigger in self.session.plan.triggers:
             if all(s in self._signals for s in trigger.signals):
                 self.decision(trigger)
+
+    def _change(self, signal: Signal, now: Tensors, before: Tensors) -> torch.Tensor | None:
+        """How much has changed on all ranks together, one number a sample; None, or NaN among several ranks, if not known."""
+        ranks = self.run.ranks
+        if now and [(t.shape, t.dtype) for t in now] == [(t.shape, t.dtype) for t in before]:
+            sums = [signal.sums(a, b) for a, b in zip(now, before, strict=True)]
+        elif now and ranks:  # the others may know theirs, and wait for this one's
+            sums = [torch.full_like(signal.sums(a, a), torch.nan) for a in now]
+        else:
+            return None
+        changes = [signal.change(s) for s in ranks.total(sums)]
+        return changes[0] if len(changes) == 1 else torch.stack([c.amax() for c in changes]).amax()[None]
+
+    def _known(self, signal: Signal) -> bool:
+        """Whether a signal need not be looked for further down. Waits for the device where there are several ranks and rows."""
+        found = self._signals.get(signal)
+        return found is not None and not (self.run.ranks and bool(found.isnan().any()))
 
     def settle(self) -> None:
         """Triggers whose signals did not show up in the whole pass decide without them: to compute."""

@@ -98,13 +98,20 @@ class Keeper:
     def settle(self, run: Run, held: int = 0) -> bool:
         """Give way until all that will be held is within the limit, and what is held now, too. False if it cannot be met."""
         self.predicted = self._predict(run)
-        while self.limit is not None and max(self.predicted, held) > self.limit:
+        while self._passes(run, max(self.predicted, held)):
             if not self._give_way():
                 return False
             for cell in list(self._cells):
                 cell.hold(self.keep(cell, cell.history, Step(run.at)))
             self.predicted, held = self._predict(run), min(held, run.bytes())
         return True
+
+    def _passes(self, run: Run, count: int) -> bool:
+        """Whether that is above the limit, here or on another rank: what all ranks give up, each of them does."""
+        if self.limit is None:
+            return False
+        device = next((d for cell in list(self._cells) for _, d in cell.form), HOST)
+        return run.ranks.any(count > self.limit, device)
 
     def _predict(self, run: Run) -> int:
         sizes = dict.fromkeys(self.how, 0)

@@ -17,6 +17,7 @@ from omnicache.runtime.clock import Clock
 from omnicache.runtime.executors import Cell, ChainState, RegionState
 from omnicache.runtime.executors.chain import set_of
 from omnicache.runtime.keeper import Keeper
+from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import Layout, Shape
@@ -113,6 +114,7 @@ class Run:
     def __init__(self, session: Session, clock: Clock | None):
         plan = session.plan
         self.session, self.clock = session, clock
+        self.ranks = ranks_of(session.model.model, session.group)  # anew: the model may have been split after it was enabled
         self.clock_run = clock.run if clock else 0
         self.start: int | None = None
         self.tells = False  # whether the model is given the times that the scheduler lists

@@ -28,6 +28,7 @@ from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Chain, Role
 from omnicache.runtime.hook import Hook, is_compiled
+from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.roles import Roles, around
 from omnicache.runtime.run import BranchState, Run, branch_name, time_of
 from omnicache.runtime.store import held_bytes
@@ -35,6 +36,8 @@ from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
 
 MOST_BRANCHES = 8
+SETTINGS = ("_attention_backend", "_parallel_config")
+"""What ``set_attention_backend`` and ``enable_parallelism`` of diffusers write into attention processors."""
 
 _request: ContextVar[Any] = ContextVar("omnicache_request", default=None)
 
@@ -46,10 +49,11 @@ class Session:
         model: what was found in the denoiser.
         plan: what to do.
         pipe: the pipeline whose scheduler is the clock of loops that no pipeline runs; None for a bare denoiser.
+        group: the processes that share each sequence, where the model does not say it itself; see ``runtime/ranks.py``.
     """
 
-    def __init__(self, model: ModelMap, plan: Plan, pipe: Any = None):
-        self.model, self.plan = model, plan
+    def __init__(self, model: ModelMap, plan: Plan, pipe: Any = None, group: Any = None):
+        self.model, self.plan, self.group = model, plan, group
         self.notes: list[str] = []
         self.signals = tuple(dict.fromkeys(s for t in plan.triggers for s in t.signals))
         self.audience = Audience(plan, pipe, self._stepped)
@@ -293,8 +297,8 @@ class Session:
             try:
                 out, full = self._evaluate(run, branch, record, call, args, kwargs, bound), False
             except Exception as problem:
-                if run.disabled is not None or not is_out_of_memory(problem):
-                    raise
+                if run.disabled is not None or run.ranks or not is_out_of_memory(problem):
+                    raise  # other ranks would not compute with this one
                 out, full = None, True
             if full:  # outside the handler, which holds on to all that the pass held
                 run.give_up("memory ran out, and what was kept is freed")
@@ -371,7 +375,7 @@ class Session:
     def _prove(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> tuple[Pass, Any]:
         """Look at the first reuse of sites that consist of several modules: see ``Pass.proves``."""
         proving = set(p.proving)
-        if _finite(out) and not p.disturbed:
+        if _finite(out, run.ranks) and not p.disturbed:
             self.proven |= proving
             return p, out
         run.was_computed(record.step)
@@ -380,7 +384,7 @@ class Session:
             return once()
         self.distrusted |= proving
         p, out = once()
-        if not _finite(out):  # the model itself gives NaN, and nothing is proved
+        if not _finite(out, run.ranks):  # the model itself gives NaN, and nothing is proved
             self.distrusted -= proving
         else:
             self.proven |= proving
@@ -409,15 +413,17 @@ class Session:
         return out
 
 
-def _finite(out: Any) -> bool:
-    return all(bool(torch.isfinite(t).all()) for t in tensors_of(out) if t.is_floating_point())
+def _finite(out: Any, ranks: Ranks) -> bool:
+    """On all ranks."""
+    found = [t for t in tensors_of(out) if t.is_floating_point()]
+    return not ranks.any(not all(bool(torch.isfinite(t).all()) for t in found), found[0].device) if found else True
 
 
 def _keeps(processor: Any) -> bool:
     """Whether an attention processor holds an object of its own making, which its calls may fill."""
     plain = (nn.Module, torch.Tensor, type, torch.dtype, torch.device, types.FunctionType, types.MethodType, functools.partial)
-    held = getattr(processor, "__dict__", {}).values() if not isinstance(processor, nn.Module) else ()
-    return any(hasattr(v, "__dict__") and not isinstance(v, plain) for v in held)
+    held = getattr(processor, "__dict__", {}) if not isinstance(processor, nn.Module) else {}
+    return any(hasattr(v, "__dict__") and not isinstance(v, plain) and n not in SETTINGS for n, v in held.items())
 
 
 def _geometry(bound: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 
-from omnicache.kernels import relative_change
+from omnicache.kernels import change_of, change_sums
 from omnicache.policy import Signal, Tensors, value
 from omnicache.runtime.streams import tensors_of
 from omnicache.schema import Choice
@@ -28,8 +28,11 @@ def moving(bound: Mapping[str, Any]) -> Tensors:
 class _Change(Signal):
     norm: str
 
-    def compare(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        return relative_change(now, before, self.norm)
+    def sums(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        return change_sums(now, before, self.norm)
+
+    def change(self, sums: torch.Tensor) -> torch.Tensor:
+        return change_of(sums, self.norm)
 
 
 @value

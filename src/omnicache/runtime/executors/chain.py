@@ -10,6 +10,7 @@ from torch import nn
 from omnicache.models.map import Site
 from omnicache.policy import Decision, History, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.store import own, versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_identity, layout_by_shape, tensors_of
 
@@ -31,19 +32,29 @@ class _Run:
     output_versions: tuple[int, ...] = ()
     output_copies: Tensors = ()
 
-    @property
-    def written(self) -> bool:
+    def written(self, ranks: Ranks) -> bool:
         """Whether something wrote to the outputs since the last block returned them."""
         if versions(self.outputs) != self.output_versions:
             return True
-        return any(not torch.equal(t, c) for t, c in zip(self.outputs, self.output_copies, strict=False))
+        return _differ(list(zip(self.outputs, self.output_copies, strict=False)), ranks)
 
-    def entry_written(self, names: tuple[str, ...]) -> bool:
+    def keeps_shape(self, layout: Layout) -> bool:
+        """Whether the blocks so far return what entered them in its shape: one that takes its part of the tokens does not, and
+        the increment is that of the blocks after it."""
+        entry = [self.bound.get(n) for n in layout.names]
+        return all(not isinstance(a, torch.Tensor) or a.shape == b.shape for a, b in zip(entry, self.outputs, strict=True))
+
+    def entry_written(self, names: tuple[str, ...], ranks: Ranks) -> bool:
         """Whether a block wrote to what the first one was given."""
         now = {n: self.bound[n] for n in names}
         if versions(tuple(now.values())) != tuple(self.bound_versions[n] for n in names):
             return True
-        return any(not torch.equal(now[n], c) for n, c in self.bound_copies.items() if n in now)
+        return _differ([(now[n], c) for n, c in self.bound_copies.items() if n in now], ranks)
+
+
+def _differ(pairs: list[tuple[torch.Tensor, torch.Tensor]], ranks: Ranks) -> bool:
+    """Whether values differ on any rank: one that writes what was there already, or holds NaN, must learn what all others do."""
+    return bool(pairs) and ranks.any(not all(torch.equal(a, b) for a, b in pairs), pairs[0][0].device)
 
 
 @dataclass
@@ -171,12 +182,17 @@ class Chain:
             p.on_finish(lambda: self._finish(p, state))
         state.ran.add(self.index)
         run = state.open
-        joined = run is not None and run.last == self.index - 1 and not run.written and not p.distrusts(self.policy, self.site)
+        joined = (
+            run is not None
+            and run.last == self.index - 1
+            and not run.written(p.run.ranks)
+            and not p.distrusts(self.policy, self.site)
+        )
         if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
                 state.layouts[type(self.block)] = layout
-            else:
+            if layout is None or (self.policy.how.needs_input and not run.keeps_shape(layout)):
                 run = self._close(p, state)
         else:
             run = self._close(p, state)
@@ -199,7 +215,7 @@ class Chain:
         run, state.open = state.open, None
         if run is None:
             return
-        if run.written:
+        if run.written(p.run.ranks):
             state.copied_outputs.add(run.last)  # too late for this step: its value is gone
             return
         layout = state.layouts.get(type(self.site.modules[run.last]))
@@ -214,7 +230,7 @@ class Chain:
         same = before is not None and (before.first, before.last, before.layout) == (run.first, run.last, layout)
         segment = before if same and before is not None else _Segment(run.first, run.last, layout, Cell(self.policy, self.site))
         entry = layout.read(run.bound)
-        if self.policy.how.needs_input and run.entry_written(layout.names):
+        if self.policy.how.needs_input and run.entry_written(layout.names, p.run.ranks):
             state.copied_inputs.add(run.first)
             return
         if self.policy.how.needs_input and any(a.shape != b.shape for a, b in zip(entry, run.outputs, strict=True)):
