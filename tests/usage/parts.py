@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import omnicache
 
-from ..methods.tiny import counted, ddim, text_unet
+from ..methods.tiny import counted, ddim
 
 STEPS = 8
 METHODS = {
@@ -45,6 +45,14 @@ def autoencoder(channels: int = 4) -> diffusers.AutoencoderKL:
     return diffusers.AutoencoderKL(**shape, scaling_factor=1.0, shift_factor=0.0).eval()
 
 
+def sd_unet() -> nn.Module:
+    """Two levels of one layer each, with cross-attention in the upper one and in the middle."""
+    kinds = {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
+    size = {"sample_size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+    model = built(lambda: diffusers.UNet2DConditionModel(attention_head_dim=4, cross_attention_dim=8, **size, **kinds))
+    return model.requires_grad_(False)
+
+
 def sd3_transformer() -> nn.Module:
     """Three blocks of two streams; sixteen channels, because the pipeline for inpainting insists on them."""
     text = {"joint_attention_dim": 8, "caption_projection_dim": 16, "pooled_projection_dim": 8, "pos_embed_max_size": 16}
@@ -57,7 +65,7 @@ def parts(family: str) -> dict[str, Any]:
     """All that a pipeline of Stable Diffusion (``unet``) or Stable Diffusion 3 (``transformer``) is made of."""
     if family == "unet":
         none = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-        return {**none, "unet": text_unet(levels=2), "vae": autoencoder(), "scheduler": ddim()}
+        return {**none, "unet": sd_unet(), "vae": autoencoder(), "scheduler": ddim()}
     none = dict.fromkeys(f"{kind}{n}" for kind in ("text_encoder", "tokenizer") for n in ("", "_2", "_3"))
     flow = diffusers.FlowMatchEulerDiscreteScheduler()
     return {**none, "transformer": sd3_transformer(), "vae": autoencoder(16), "scheduler": flow}
@@ -97,6 +105,7 @@ def family_of(pipe: Any) -> str:
 
 def draw(pipe: Any, label: int = 1, count: int = 1, **more: Any) -> Tensor:
     """Pictures, from as many seeds."""
+    torch.manual_seed(0)  # the encoder of a ControlNet's picture draws without being handed a generator
     seeds = [torch.Generator().manual_seed(i) for i in range(count)]
     call = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "pt", "generator": seeds}
     if "image" not in more:
