@@ -45,6 +45,11 @@ class BranchState:
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.condition: ReferenceType[torch.Tensor] | None = None
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was evaluated in it yet."""
+        return not (self.cells or self.chains or self.regions)
+
     def free(self) -> None:
         """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
         for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):

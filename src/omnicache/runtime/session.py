@@ -409,7 +409,7 @@ class Session:
         fixing = next((p for p in self.plan.policies if p.fix is not None), None)
         fix = fixing.fix if fixing is not None else None
         rehearsed: tuple[torch.Tensor, ...] = ()
-        if fixing is not None and fix is not None and not fixing.when.signals:
+        if fixing is not None and fix is not None and not fixing.when.signals and not branch.blank:
             decision = run.triggers[fixing.when].decide(record.step, {})
             if decision is Decision.COMPUTE:
                 outs = []
