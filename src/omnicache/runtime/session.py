@@ -274,6 +274,11 @@ class Session:
         self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
         if why := self._unseen():
             self._say(why)
+        if hook := next((h for h in self._hooks if h.shut_out), None):
+            self._say(
+                f"{type(hook.module).__name__} was compiled by torch.compile(...) after it was enabled, and runs uncompiled, because "
+                "a graph cannot hold hooks. Compile blocks instead: for block in model.transformer_blocks: block.compile()."
+            )
 
     def _bar(self) -> None:
         """Sites with an attention processor that keeps things for the pipeline (attention maps, say) must run at every step."""
@@ -318,6 +323,7 @@ class Session:
     def _stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
         if self._hooks and not self._hooks[0].in_place:
+            self.last = None  # the trace is not to show the run before this one
             self._say(
                 f"Nothing was reused: {type(self.model.model).__name__} was compiled as a whole after it was enabled, so its calls "
                 "cannot be seen. Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
