@@ -276,8 +276,8 @@ class Session:
             self._say(why)
         if hook := next((h for h in self._hooks if h.shut_out), None):
             self._say(
-                f"{type(hook.module).__name__} was compiled by torch.compile(...) after it was enabled, and runs uncompiled, because "
-                "a graph cannot hold hooks. Compile blocks instead: for block in model.transformer_blocks: block.compile()."
+                f"{type(hook.module).__name__} was compiled by torch.compile(...) after it was enabled, and runs uncompiled, "
+                "because a graph cannot hold hooks. Compile blocks instead: for block in model.transformer_blocks: block.compile()."
             )
 
     def _bar(self) -> None:
