@@ -17,7 +17,7 @@ import omnicache
 
 from ..methods.tiny import counted, ddim
 
-STEPS = 8
+STEPS = 6
 METHODS = {
     "unet": [("deepcache", {"interval": 3})],
     "transformer": [
@@ -28,7 +28,7 @@ METHODS = {
 }
 """What each kind of denoiser is cached by here: values of a stack, of modules in blocks, and by what the first block is given."""
 
-EACH = [(family, *method) for family, methods in METHODS.items() for method in methods]
+EACH = DEEP, STACK, PARTS, WATCHED = [(family, *method) for family, methods in METHODS.items() for method in methods]
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import omnicache
 
-from .parts import EACH, STEPS, denoiser, draw, pipeline, prompt
+from .parts import DEEP, PARTS, STACK, STEPS, WATCHED, denoiser, draw, pipeline, prompt
 
 CPU = torch.device("cpu")
 
@@ -44,10 +44,6 @@ def _groups(model: nn.Module, folder: Path, kind: str) -> None:
 
 def block_groups(pipe: Any, folder: Path) -> None:
     _groups(denoiser(pipe), folder, "block_level")
-
-
-def leaf_groups(pipe: Any, folder: Path) -> None:
-    _groups(denoiser(pipe), folder, "leaf_level")
 
 
 def prefetched_groups(pipe: Any, folder: Path) -> None:
@@ -99,18 +95,12 @@ def counting(pipe: Any) -> Count:
     return hook
 
 
-DEEP, STACK, PARTS, WATCHED = EACH
 PAIRS = [
     (model_offload, STACK),
     (sequential_offload, PARTS),
-    (sequential_offload, WATCHED),
     (block_groups, DEEP),
-    (block_groups, STACK),
-    (leaf_groups, PARTS),
-    (prefetched_groups, DEEP),
     (prefetched_groups, WATCHED),
     (casting, DEEP),
-    (casting, STACK),
     (casting, PARTS),
     (casting, WATCHED),
 ]
@@ -140,8 +130,7 @@ def test_enabled_before_and_after(way, method, tmp_path, drawn_with):
         assert torch.equal(draw(after), plain)
 
 
-@pytest.mark.parametrize("way", [model_offload, sequential_offload])
-@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize(("way", "ours_first"), [(model_offload, True), (model_offload, False), (sequential_offload, False)])
 def test_taken_away_in_either_order(way, ours_first, drawn_with, tmp_path):
     family, method, options = STACK
     wanted, pipe = drawn_with(family, method, options, False), pipeline(family)

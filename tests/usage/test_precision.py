@@ -13,13 +13,13 @@ import torch
 import omnicache
 
 from ..methods.tiny import counted
-from .parts import EACH, METHODS, ask, block, denoiser, draw, pipeline, prompt
-
-DEEP, STACK, PARTS, WATCHED = EACH
+from .parts import DEEP, METHODS, PARTS, STACK, STEPS, WATCHED, ask, block, denoiser, draw, pipeline, prompt
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("family", "method", "options"), [DEEP, STACK, PARTS])
+@pytest.mark.parametrize(
+    ("family", "method", "options", "dtype"),
+    [(*DEEP, torch.bfloat16), (*PARTS, torch.bfloat16), (*DEEP, torch.float16), (*STACK, torch.float16)],
+)
 def test_half_precision(family, method, options, dtype):
     pipe = pipeline(family).to(dtype)
     given = {name: t.to(dtype) for name, t in prompt(family).items()}
@@ -47,7 +47,7 @@ def test_channels_last(family, method, options):
     ask(pipe, method, options, lambda: draw(pipe))
 
 
-@pytest.mark.parametrize(("family", "method", "options"), EACH)
+@pytest.mark.parametrize(("family", "method", "options"), [DEEP, PARTS, WATCHED])
 def test_inference_mode(family, method, options):
     pipe = pipeline(family)
     with omnicache.cache(pipe, method, **options):
@@ -59,7 +59,7 @@ def test_inference_mode(family, method, options):
         ask(pipe, method, options, lambda: draw(pipe))
 
 
-@pytest.mark.parametrize(("family", "method", "options"), [DEEP, STACK, PARTS])
+@pytest.mark.parametrize(("family", "method", "options"), [DEEP, PARTS])
 def test_autocast(family, method, options):
     pipe = pipeline(family)
     with torch.autocast("cpu", torch.bfloat16):
@@ -87,8 +87,8 @@ def test_a_copy_of_an_enabled_pipeline_is_plain(family, method, options, copied)
         twin = copied(pipe)
         with counted(denoiser(twin)) as calls:
             assert torch.equal(draw(twin), plain)
-        assert calls[block(twin)] == 8
-        assert len(run.trace.records) == 8
+        assert calls[block(twin)] == STEPS
+        assert len(run.trace.records) == STEPS
         with omnicache.cache(twin, method, **options):
             assert torch.equal(draw(twin), wanted)
         assert torch.equal(draw(pipe), wanted)
