@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -104,12 +106,12 @@ def cancelled(pipe: Any) -> None:
 
 
 def broken(pipe: Any) -> None:
-    """Out of memory inside a block, at its third call."""
+    """Out of memory inside a block, at its second call."""
     seen = []
 
     def fail(*_: Any) -> None:
         seen.append(1)
-        if len(seen) == 3:
+        if len(seen) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     hook = denoiser(pipe).get_submodule(block(pipe)).register_forward_pre_hook(fail)
@@ -268,3 +270,56 @@ def test_threads_over_one_set_of_weights(family, method, options):
             thread.join()
         assert not wrong
         assert run.sessions[0].bytes() == 0
+
+
+def test_disabled_from_another_thread_in_the_middle_of_a_step():
+    """The step had reused a part and would have computed the rest: it is computed anew, and so are all after it."""
+    family, method, options = PARTS
+    pipe = pipeline(family)
+    plain, seen = draw(pipe), []
+    model = denoiser(pipe)
+
+    def disable(*_: Any) -> None:
+        seen.append(1)
+        if len(seen) == 2:  # the first reused step: attention before this was held, and what comes after would not be
+            thread = threading.Thread(target=omnicache.disable, args=(pipe,))
+            thread.start()
+            while any("_compiled_call_impl" in vars(m) for m in model.modules()):
+                time.sleep(0.001)
+
+    hook = model.transformer_blocks[1].norm1.register_forward_pre_hook(disable)
+    run = omnicache.enable(pipe, method, **options)
+    assert torch.equal(draw(pipe), plain)
+    hook.remove()
+    assert "." not in run.computed
+    assert run.sessions[0].bytes() == 0
+    assert torch.equal(draw(pipe), plain)
+
+
+def test_enabled_and_disabled_while_other_threads_draw():
+    family, method, options = WATCHED
+    first, stop = pipeline(family), threading.Event()
+    pipes = []
+    for _ in range(3):
+        own = type(first.scheduler).from_config(first.scheduler.config)
+        pipes.append(pipeline(family, given={**first.components, "scheduler": own}))
+    wrong: list[BaseException] = []
+
+    def work(pipe: Any) -> None:
+        try:
+            while not stop.is_set():
+                assert torch.isfinite(draw(pipe)).all()
+        except BaseException as problem:
+            wrong.append(problem)
+
+    threads = [threading.Thread(target=work, args=(pipe,)) for pipe in pipes]
+    for thread in threads:
+        thread.start()
+    for i in range(12):
+        omnicache.enable(first, method, **options)
+        time.sleep(0.01 * (i % 5))
+        omnicache.disable(first)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class Run:
         self.triggers = {t: TriggerState(t) for t in plan.triggers}
         self.trace = Trace(plan.method)
         self.disabled: str | None = None
+        self.busy = threading.RLock()  # held during a step: nobody frees what it reads
         self.trace.notes += session.notes
 
     def step(self, bound: Mapping[str, Any]) -> Step:
@@ -220,11 +222,12 @@ class Run:
         return held_bytes([b.kept() for b in self.branches.values()], [t.state for t in self.triggers.values()])
 
     def free(self) -> None:
-        for branch in self.branches.values():
-            branch.free()
-        self.branches.clear()
-        for t in self.triggers.values():
-            t.state = None
+        with self.busy:
+            for branch in self.branches.values():
+                branch.free()
+            self.branches.clear()
+            for t in self.triggers.values():
+                t.state = None
 
 
 def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:

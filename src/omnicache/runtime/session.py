@@ -66,6 +66,8 @@ class Session:
         roles = self._roles()
         self._signature = Signature(model.model)
         self._root_roles = tuple(sorted(roles.pop(model.model, []), key=lambda r: r.rank))
+        self._around = _around(model.model, roles)
+        self._gone = False
         try:
             self._listen(pipe, wanted=True)
             self._tap_contexts()
@@ -74,7 +76,6 @@ class Session:
                 ordered = tuple(sorted(found, key=lambda r: r.rank))
                 chain = next((r for r in ordered if isinstance(r, Chain)), None)
                 self._hooks.append(Hook(module, functools.partial(self._visit, ordered, chain)))
-            self._around = _around(model.model, roles)
             if why := self._unseen():
                 raise OmniCacheError(why)
         except BaseException:
@@ -185,7 +186,8 @@ class Session:
         model.cache_context = self._context = Tap(model, "cache_context", around)  # type: ignore[assignment]
 
     def detach(self) -> None:
-        """Remove every hook and free everything. Safe to call twice."""
+        """Remove every hook and free everything. Safe to call twice, and while other threads are in a run: see ``_denoise``."""
+        self._gone = True
         for hook in reversed(self._hooks):
             hook.remove()
         self._hooks.clear()
@@ -376,12 +378,17 @@ class Session:
         run = self._run_for(pipe, geometry, bound)
         began = time.perf_counter()
         try:
-            step = run.step(bound)
-            record = Record(step)
-            out = self._evaluate(run, run.state_of(step, geometry, bound), record, call, args, kwargs, bound)
-        except BaseException:
+            with run.busy:
+                step = run.step(bound)
+                record = Record(step)
+                out = self._evaluate(run, run.state_of(step, geometry, bound), record, call, args, kwargs, bound)
+        except BaseException as problem:
             self._end(self._key(pipe))
-            raise
+            if not (self._gone and isinstance(problem, Exception)):
+                raise
+        if self._gone:  # another thread has disabled it, and some of the hooks may have been gone already
+            run.free()
+            return call(*args, **kwargs)
         run.trace.records.append(record)
         spent = time.perf_counter() - began
         run.trace.timed &= all(device.type == "cpu" for *_, device in geometry if isinstance(device, torch.device))
