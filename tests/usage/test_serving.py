@@ -323,3 +323,19 @@ def test_enabled_and_disabled_while_other_threads_draw():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_block_that_is_replaced_while_enabled_is_computed_and_this_is_said():
+    family, method, options = STACK
+    pipe = pipeline(family)
+    with omnicache.cache(pipe, method, **options) as run:
+        draw(pipe)
+        pipe.transformer.transformer_blocks[1] = copy.deepcopy(pipe.transformer.transformer_blocks[1])
+        with (
+            pytest.warns(UserWarning, match=r"1 of 3 modules .* were replaced after it was enabled"),
+            counted(pipe.transformer) as calls,
+        ):
+            draw(pipe)
+        assert calls["transformer_blocks.1"] == STEPS
+        assert calls["transformer_blocks.2"] < STEPS
+        assert "were replaced" in str(run)

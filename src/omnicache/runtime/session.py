@@ -276,6 +276,12 @@ class Session:
         self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
         if why := self._unseen():
             self._say(why)
+        inside = set(self.model.model.modules())
+        if lost := sum(hook.module not in inside for hook in self._hooks):
+            self._say(
+                f"{lost} of {len(self._hooks) - 1} modules that it governs were replaced after it was enabled, and are computed at "
+                "every step. Call omnicache.disable(pipe), and enable it again."
+            )
         if hook := next((h for h in self._hooks if h.shut_out), None):
             self._say(
                 f"{type(hook.module).__name__} was compiled by torch.compile(...) after it was enabled, and runs uncompiled, "
