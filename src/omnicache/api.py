@@ -254,8 +254,11 @@ def methods() -> dict[str, registry.Method]:
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:
-    """What a calibrated plan is bound to: the class of the denoiser and the number of its parameters."""
-    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+    """What a calibrated plan is bound to: the class of the denoiser and the number of its parameters, without those that LoRA
+    and its like wrap around its layers: they come and go between runs, also after ``enable``."""
+    wrapped = [m for m in model.modules() if isinstance(getattr(m, "base_layer", None), nn.Module)]
+    added = {p for m in wrapped for n, p in m.named_parameters() if not n.startswith("base_layer.")}
+    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters() if p not in added)}
 
 
 def _refuse(pipe: Any, model: nn.Module, plan: Plan) -> None:

@@ -159,6 +159,16 @@ def test_10_module_calls_are_those_of_the_full_steps_alone_rehearsals_or_not(gra
         assert calls["transformer_blocks.1.norm1"] == full * passes
 
 
+def test_10_the_first_step_of_a_run_is_not_rehearsed():
+    """There is nothing to reuse yet: the rehearsal would compute the whole model, in vain."""
+    pipe = Pipe(dit())
+    options = {"schedule": "#.#.#.#.#.", "gamma": (None, 0.5) * 5}
+    with omnicache.cache(pipe, "omnicache-trajectory", **options) as run, counted(pipe.model) as calls:
+        pipe()
+    assert calls["transformer_blocks.0.ff"] == run.computed.count("#") == 5
+    assert [r.rehearsals for r in run.trace.records] == [0, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("total", "reuses", "printed"),
     [(30, 15, 1615.12 / 3230.24), (30, 18, 1292.10 / 3230.24), (250, 150, 47.47 / 118.68), (50, 30, 1375.79 / 3439.47)],

@@ -3,6 +3,9 @@
 torch's ``Module.__call__`` consults the instance attribute ``_compiled_call_impl`` first, and pickling and copying drop it.
 Putting ours there leaves ``forward``, its signature, ``state_dict`` and classes alone, and what stood there (a regional
 compile) is called in its turn. The attribute is private to torch: if a version lacks it, ``attach`` says so.
+
+A compiler that traces a hooked module from outside finds ``_uncompiled``, which it may not enter: the module runs as if nothing
+had been compiled around it, cached.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from omnicache.errors import OmniCacheError
@@ -20,19 +24,26 @@ SLOT = "_compiled_call_impl"
 
 
 class Hook:
-    """One handler on one module's call; ``remove`` restores what stood there before."""
+    """One handler on one module's call; ``remove`` restores what stood there before.
 
-    __slots__ = ("_before", "_entry", "_handler", "_live", "module")
+    Attributes:
+        module: the module.
+        shut_out: whether a compiler has been around the module, and was kept out.
+    """
+
+    __slots__ = ("_before", "_entry", "_handler", "_live", "module", "shut_out")
 
     def __init__(self, module: nn.Module, handler: Handler):
         if not hasattr(nn.Module, SLOT):
             raise OmniCacheError(f"This version of torch has no Module.{SLOT}; OmniCache supports torch 2.4 to 2.13.")
-        self.module, self._handler = module, handler
+        self.module, self._handler, self.shut_out = module, handler, False
         self._before = module.__dict__.get(SLOT)
         self._live = True
         call: Call = self._before if self._before is not None else module._call_impl
 
         def entry(*args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_dynamo_compiling():
+                return _uncompiled(entry, args, kwargs)
             return handler(call, args, kwargs) if self._live else call(*args, **kwargs)
 
         entry.hook = self  # type: ignore[attr-defined]
@@ -60,6 +71,20 @@ class Hook:
             del self.module.__dict__[SLOT]
         else:
             setattr(self.module, SLOT, self._before)
+
+
+def _uncompiled(entry: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The call, with the compiler off for all that it calls, except for what has a compiled call of its own."""
+    entry.hook.shut_out = True  # type: ignore[attr-defined]
+    return torch.compiler.disable(entry)(*args, **kwargs)
+
+
+# What ``torch.compiler.disable`` would set, without importing the compiler for those who never use it.
+_uncompiled._torchdynamo_disable = True  # type: ignore[attr-defined]
+_uncompiled._torchdynamo_disable_msg = (  # type: ignore[attr-defined]
+    "OmniCache was enabled on this module, and its hooks cannot be part of a graph. Compile the model's blocks instead: "
+    "for block in model.transformer_blocks: block.compile()"
+)
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,11 @@ class BranchState:
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.condition: ReferenceType[torch.Tensor] | None = None
         self.corrects: int | None = None  # bytes of what a corrector keeps, once they are known
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was evaluated in it yet."""
+        return not (self.cells or self.chains or self.regions)
 
     def free(self) -> None:
         """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
@@ -129,6 +135,7 @@ class Run:
         self.triggers = {t: TriggerState(t) for t in plan.triggers}
         self.trace = Trace(plan.method)
         self.disabled: str | None = None
+        self.busy = threading.RLock()  # held during a step: nobody frees what it reads
         self.trace.notes += session.notes
         self.keeper = Keeper(plan.policies, plan.guards.bytes)
         self.on_host = True  # whether the model runs in the host's memory
@@ -288,11 +295,12 @@ class Run:
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
-        for branch in self.branches.values():
-            branch.free()
-        self.branches.clear()
-        for t in self.triggers.values():
-            t.state = None
+        with self.busy:
+            for branch in self.branches.values():
+                branch.free()
+            self.branches.clear()
+            for t in self.triggers.values():
+                t.state = None
 
 
 def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:

@@ -69,6 +69,8 @@ class Session:
         self._governed = roles.governed
         self._signature = Signature(model.model)
         self._root_roles = roles.pop(model.model, ())
+        self._around = around(model.model, roles)
+        self._gone = False
         try:
             self.audience.listen(pipe, wanted=True)
             self._tap_contexts()
@@ -76,7 +78,6 @@ class Session:
             for module, ordered in roles.items():
                 chain = next((r for r in ordered if isinstance(r, Chain)), None)
                 self._hooks.append(Hook(module, functools.partial(self._visit, ordered, chain)))
-            self._around = around(model.model, roles)
             if why := self._unseen():
                 raise OmniCacheError(why)
         except BaseException:
@@ -103,7 +104,8 @@ class Session:
         model.cache_context = self._context = Tap(model, "cache_context", around)  # type: ignore[assignment]
 
     def detach(self) -> None:
-        """Remove every hook and free everything. Safe to call twice."""
+        """Remove every hook and free everything. Safe to call twice, and while other threads are in a run: see ``_denoise``."""
+        self._gone = True
         for hook in reversed(self._hooks):
             hook.remove()
         self._hooks.clear()
@@ -194,6 +196,17 @@ class Session:
         self._hooks = [hook if hook.in_place else hook.again() for hook in self._hooks]
         if why := self._unseen():
             self._say(why)
+        inside = set(self.model.model.modules())
+        if lost := sum(hook.module not in inside for hook in self._hooks):
+            self._say(
+                f"{lost} of {len(self._hooks) - 1} modules that it governs were replaced after it was enabled, and are computed at "
+                "every step. Call omnicache.disable(pipe), and enable it again."
+            )
+        if hook := next((h for h in self._hooks if h.shut_out), None):
+            self._say(
+                f"{type(hook.module).__name__} was compiled by torch.compile(...) after it was enabled, and runs uncompiled, "
+                "because a graph cannot hold hooks. Compile blocks instead: for block in model.transformer_blocks: block.compile()."
+            )
 
     def _bar(self) -> None:
         """Sites with an attention processor that keeps things for the pipeline (attention maps, say) must run at every step."""
@@ -238,6 +251,7 @@ class Session:
     def _stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
         if self._hooks and not self._hooks[0].in_place:
+            self.last = None  # the trace is not to show the run before this one
             self._say(
                 f"Nothing was reused: {type(self.model.model).__name__} was compiled as a whole after it was enabled, so its calls "
                 "cannot be seen. Compile its blocks instead: for block in model.transformer_blocks: block.compile()."
@@ -290,30 +304,41 @@ class Session:
         run = self._run_for(pipe, geometry, bound)
         began = time.perf_counter()
         try:
-            step = run.step(bound)
-            record = Record(step)
-            branch = run.state_of(step, geometry, bound)
-            run.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
-            try:
-                out, full = self._evaluate(run, branch, record, call, args, kwargs, bound), False
-            except Exception as problem:
-                if run.disabled is not None or run.ranks or not is_out_of_memory(problem):
-                    raise  # other ranks would not compute with this one
-                out, full = None, True
-            if full:  # outside the handler, which holds on to all that the pass held
-                run.give_up("memory ran out, and what was kept is freed")
-                record.begin_anew()
-                out = self._evaluate(run, branch, record, call, args, kwargs, bound)
-        except BaseException:
+            with run.busy:
+                record, out = self._lead(run, geometry, call, args, kwargs, bound)
+        except BaseException as problem:
             self._end(self._key(pipe))
-            raise
+            if not (self._gone and isinstance(problem, Exception)):
+                raise
+            return call(*args, **kwargs)
+        if self._gone:  # another thread has disabled it, and some of the hooks may have been gone already
+            run.free()
+            return call(*args, **kwargs)
         run.trace.records.append(record)
         spent = time.perf_counter() - began
         run.trace.timed &= run.on_host
         run.trace.seconds += spent
         run.trace.seconds_by_mark.setdefault(record.mark, []).append(spent)
-        run.evaluated(record, branch)
         return out
+
+    def _lead(self, run: Run, geometry: Any, *rest: Any) -> tuple[Record, Any]:
+        """One step. If memory runs out in it, what the cache holds may be why: then without a cache, to the end of the run."""
+        bound = rest[-1]
+        step = run.step(bound)
+        record, branch = Record(step), run.state_of(step, geometry, bound)
+        run.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
+        try:
+            out, full = self._evaluate(run, branch, record, *rest), False
+        except Exception as problem:
+            if run.disabled is not None or run.ranks or not is_out_of_memory(problem):
+                raise  # of several ranks the others would not compute with this one
+            out, full = None, True
+        if full:  # not in the handler, which holds on to all that the pass held
+            run.give_up("memory ran out, and what was kept is freed")
+            record.begin_anew()
+            out = self._evaluate(run, branch, record, *rest)
+        run.evaluated(record, branch)
+        return record, out
 
     def _evaluate(
         self,
@@ -339,7 +364,7 @@ class Session:
         fixing = next((p for p in self.plan.policies if p.fix is not None), None)
         fix = fixing.fix if fixing is not None else None
         rehearsed: tuple[torch.Tensor, ...] = ()
-        if fixing is not None and fix is not None and not fixing.when.signals:
+        if fixing is not None and fix is not None and not fixing.when.signals and not branch.blank:
             decision = run.triggers[fixing.when].decide(record.step, {})
             if decision is Decision.COMPUTE:
                 outs = []
