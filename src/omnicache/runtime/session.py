@@ -390,8 +390,10 @@ class Session:
                 out = self._evaluate(run, run.state_of(step, geometry, bound), record, call, args, kwargs, bound)
         except BaseException as problem:
             self._end(self._key(pipe))
-            if not (self._gone and isinstance(problem, Exception)):
-                raise
+            run.free()
+            if self._gone and isinstance(problem, Exception):
+                return call(*args, **kwargs)
+            raise
         if self._gone:  # another thread has disabled it, and some of the hooks may have been gone already
             run.free()
             return call(*args, **kwargs)
