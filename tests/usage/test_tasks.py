@@ -13,7 +13,7 @@ from tests.tiny import built
 import omnicache
 
 from ..methods.tiny import counted
-from .parts import DEEP, EACH, PARTS, STEPS, ask, draw, drawn, pipeline
+from .parts import DEEP, EACH, PARTS, STACK, STEPS, ask, draw, drawn, pipeline
 
 PICTURE, MASK = drawn(1, 3, 8, 8).sigmoid(), (drawn(1, 1, 8, 8, seed=1) > 0).float()
 TASKS: dict[str, dict[str, Any]] = {
@@ -23,9 +23,11 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize(("family", "method", "options"), EACH)
-def test_pictures(task, family, method, options):
+@pytest.mark.parametrize(
+    ("family", "method", "options", "task"),
+    [(*each, "") for each in EACH] + [(*each, task) for each in (DEEP, STACK) for task in ("Img2Img", "Inpaint")],
+)
+def test_pictures(family, method, options, task):
     pipe = pipeline(family, task)
     ask(pipe, method, options, lambda: draw(pipe, **TASKS[task]))
 

@@ -14,6 +14,7 @@ from torch import nn
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Signal, Tensors, Trigger
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
+from omnicache.runtime.hook import standing_in
 from omnicache.runtime.run import BranchState, Run
 from omnicache.runtime.signals import moving
 from omnicache.runtime.store import own
@@ -40,7 +41,6 @@ class Pass:
         "errors",
         "forced",
         "lag",
-        "passing",
         "proving",
         "record",
         "run",
@@ -54,8 +54,7 @@ class Pass:
         self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
-        self.segment: Any = None  # the run of blocks that is being passed over,
-        self.passing: Mapping[Any, Callable[..., Any]] | None = None  # and how its inner ones are, if in the short way
+        self.segment: Any = None  # the run of blocks that is being passed over
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.errors: dict[Trigger, torch.Tensor] = {}
         self._signals: dict[Signal, torch.Tensor | None] = {}
@@ -163,6 +162,14 @@ class Pass:
         self._calls[id(role)] = found + 1
         return found
 
+    def take_turns(self, once: Mapping[int, int]) -> None:
+        """The same for many roles that were not called for once; by their ids, each with a 1."""
+        if self._calls.keys().isdisjoint(once):
+            self._calls.update(once)
+        else:
+            for role in once:
+                self._calls[role] = self._calls.get(role, 0) + 1
+
     def cell(self, policy: Policy, site: Site, turn: int) -> Cell:
         return get_or_make(self.branch.cells, (id(policy), site, turn), lambda: Cell(policy, site))
 
@@ -203,14 +210,15 @@ class Pass:
     def nested(self, forced: Decision) -> Iterator[None]:
         """A stretch of this pass under a forced decision, in which nothing is learned."""
         inner = Pass(self.run, self.branch, Record(self.step), forced)
-        token = active.set(inner)
+        token, over = active.set(inner), standing_in.set(None)
         try:
             yield
         finally:
+            standing_in.reset(over)
             active.reset(token)
 
     def evaluate(self, proceed: Callable[[], Any]) -> Any:
-        token = active.set(self)
+        token, over = active.set(self), standing_in.set(None)
         try:
             out = proceed()
             self.settle()
@@ -219,6 +227,7 @@ class Pass:
             return out
         finally:
             self._finish.clear()  # they hold this pass, and it holds them
+            standing_in.reset(over)
             active.reset(token)
 
 

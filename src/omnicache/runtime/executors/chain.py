@@ -10,6 +10,7 @@ from torch import nn
 from omnicache.models.map import Site
 from omnicache.policy import Decision, History, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.hook import standing_in
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.store import own, versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_identity, layout_by_shape, tensors_of
@@ -68,8 +69,10 @@ class _Segment:
     entry_shapes: list[torch.Size] = field(default_factory=list)
     entered: Tensors = ()  # while it is proved: what its first block was given,
     handed: Tensors = ()  # and what the last one handed on
-    inner: dict[Chain, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)
+    inner: dict[nn.Module, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)
     """How the blocks between the first and the last hand their inputs on, once it is proved."""
+    turns: dict[int, int] = field(default_factory=dict)
+    """Their roles' ids, each with a 1."""
 
     def handed_on(self, p: Pass, given: Tensors) -> None:
         """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
@@ -118,8 +121,6 @@ class Chain:
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE or p.bars(self.site):
             return p.computes(proceed, args, kwargs)
-        if p.passing is not None and (hand_on := p.passing.get(self)) is not None:
-            return hand_on(args, kwargs)
         state = p.chain(self.policy, self.site, p.turn(self))
         bound = self.signature.bind(args, kwargs)
         if p.reuses(self.policy):
@@ -146,7 +147,7 @@ class Chain:
         if p.proves(self.policy, self.site):
             segment.entered = entry
         else:
-            p.passing = segment.inner
+            standing_in.set(segment.inner)
         return True
 
     def _reuse(self, p: Pass, state: ChainState, segment: _Segment, bound: Mapping[str, Any]) -> Any:
@@ -166,11 +167,11 @@ class Chain:
         if proving:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
-        if p.passing is not None:  # what the inner blocks would have counted
-            for role in segment.inner:
-                p.turn(role)
+        if segment is p.segment and not proving and segment.inner:  # what the inner blocks would have counted
+            p.take_turns(segment.turns)
             p.record.reused += len(segment.inner)
-        p.segment = p.passing = None
+            standing_in.set(None)
+        p.segment = None
         return shape.fill(segment.cell.estimate(p, entry))
 
     def _compute(
@@ -237,10 +238,11 @@ class Chain:
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
         segment.entry_shapes = [t.shape for t in entry]
-        segment.inner = {}
+        segment.inner, segment.turns = {}, {}
         for i in range(run.first + 1, run.last):
             role = state.roles[i]
-            segment.inner[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
+            segment.turns[id(role)] = 1
+            segment.inner[role.block] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
         segment.cell.learn(p, entry, run.outputs)
         state.built.append(segment)
 
