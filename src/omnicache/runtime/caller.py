@@ -14,6 +14,7 @@ from torch import nn
 
 NAMES = ("self", "components")
 """What pipelines call themselves in their own loops; modular pipelines hand their parts around as ``components``."""
+_NAMES = frozenset(NAMES)
 DEEPEST = 60
 
 
@@ -29,7 +30,7 @@ def frames(model: nn.Module) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         frame = frame.f_back
         if frame is None:
             return
-        if not any(name in frame.f_code.co_varnames for name in NAMES):
+        if _NAMES.isdisjoint(frame.f_code.co_varnames):
             continue
         seen = frame.f_locals
         for name in NAMES:

@@ -21,7 +21,7 @@ from omnicache.runtime.keeper import Keeper
 from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
-from omnicache.runtime.streams import Layout, Shape
+from omnicache.runtime.streams import Layout, Shape, tensors_of
 from omnicache.runtime.trace import Record, Trace, human_bytes
 from omnicache.runtime.window import Window
 
@@ -279,6 +279,7 @@ class Run:
         if state is None or state.geometry != geometry:
             # A new shape, dtype or device: what was kept is of no use.
             state = self.branches[step.branch] = BranchState(geometry)
+            self.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
             condition = _condition(bound)
             state.condition = ref(condition) if condition is not None else None
         return state

@@ -322,7 +322,6 @@ class Session:
         bound = rest[-1]
         step = run.step(bound)
         record, branch = Record(step), run.state_of(step, geometry, bound)
-        run.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
         try:
             out, full = self._evaluate(run, branch, record, *rest), False
         except Exception as problem:
@@ -353,7 +352,7 @@ class Session:
 
         def once(forced: Decision | None = None, lag: int = 0, into: Record = record) -> tuple[Pass, Any]:
             p = Pass(run, branch, into, forced, lag)
-            if forced is None:
+            if forced is None and self.signals:
                 p.measure("denoiser", self.model.model, bound)
             return p, p.evaluate(lambda: chained(p, self._root_roles, call)(args, kwargs))
 
