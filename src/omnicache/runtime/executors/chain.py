@@ -187,8 +187,9 @@ class Chain:
             counts = {n: versions((v,))[0] for n, v in given.items()}
             run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
         out = proceed(args, kwargs)
-        state.shapes[self.index], state.roles[self.index] = Shape(out), self
         found = tensors_of(out)
+        if found:  # what shows no tensors is never reused, and may hold some
+            state.shapes[self.index], state.roles[self.index] = Shape(out), self
         run.outputs = own(found) if self.index in state.copied_outputs else found
         run.output_copies = tuple(_blind_copies(state, dict(enumerate(run.outputs))).values())
         run.last, run.last_bound, run.output_versions = self.index, bound, versions(run.outputs)
