@@ -78,7 +78,7 @@ class ChainState:
         self.ran: set[int] = set()  # blocks computed in this pass
         self.open: _Run | None = None
         self.shapes: dict[int, Shape] = {}
-        self.layouts: dict[type, Layout] = {}
+        self.layouts: dict[tuple[type, int], Layout] = {}  # by class and number of outputs: one class may serve two kinds of rows
         self.roles: dict[int, Chain] = {}
 
     @property
@@ -142,7 +142,7 @@ class Chain:
         shape = state.shapes[self.index]
         proving = bool(segment.entered)
         if self.index != segment.last:
-            given = state.layouts[type(self.block)].read(bound)
+            given = state.layouts[type(self.block), len(shape.sizes)].read(bound)
             if not proving:
                 return shape.fill(given)
             if self.index != segment.first:
@@ -175,7 +175,7 @@ class Chain:
         if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
-                state.layouts[type(self.block)] = layout
+                state.layouts[type(self.block), len(run.outputs)] = layout
             else:
                 run = self._close(p, state)
         else:
@@ -203,8 +203,8 @@ class Chain:
         if run.written:
             state.copied_outputs.add(run.last)  # too late for this step: its value is gone
             return
-        layout = state.layouts.get(type(self.site.modules[run.last]))
-        if layout is None or len(layout.names) != len(run.outputs):
+        layout = state.layouts.get((type(self.site.modules[run.last]), len(run.outputs)))
+        if layout is None:
             layout = layout_by_shape(run.outputs, run.last_bound)
         if layout is None or any(not isinstance(run.bound.get(n), torch.Tensor) for n in layout.names):
             p.trace.note(
@@ -224,8 +224,8 @@ class Chain:
         segment.entry_shapes = [t.shape for t in entry]
         segment.inner = {}
         for i in range(run.first + 1, run.last):
-            role = state.roles[i]
-            segment.inner[role] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
+            role, shape = state.roles[i], state.shapes[i]
+            segment.inner[role] = shape.hand_on(role.signature, state.layouts[type(role.block), len(shape.sizes)])
         segment.cell.learn(p, self.policy, entry, run.outputs)
         state.built.append(segment)
 
