@@ -289,22 +289,41 @@ def law_off(case: Case, plan: Plan, run: Run) -> None:
     law(set(caching.computed) <= {"#"}, "1 (reused something)", caching.computed)
 
 
+@dataclass
+class Shown:
+    """A pipeline whose model does not hear the time and is always shown the same input: each of its outputs must be the first.
+
+    In double precision, so that no weight of an extrapolation hides anything.
+    """
+
+    case: Case
+
+    def __post_init__(self) -> None:
+        self.pipe = Pipe(self.case, models.model_of(self.case.kind).double())
+        models.deaf(self.pipe.transformer)
+
+    def steps(self, count: Callable[[int], None] = lambda step: None) -> Iterator[Tensor]:
+        """The outputs of one run, each told beforehand."""
+        kind, scheduler = self.case.kind, self.pipe.scheduler
+        x = torch.randn(1, *models.shape_of(kind, False), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        told = {k: v.double() if v.is_floating_point() else v for k, v in models.conditions_of(kind, [2]).items()}
+        scheduler.set_timesteps(self.case.acts[0].run.steps)
+        for i, t in enumerate(scheduler.timesteps):
+            if hasattr(scheduler, "scale_model_input"):
+                scheduler.scale_model_input(x, t)  # some schedulers find their place there
+            asked = models.arguments(kind, x.clone(), t, {**told, **models.places_of(kind, x)})
+            count(i)
+            out = self.pipe.transformer(**asked)
+            count(-1)
+            yield models.prediction(out, x.shape[1], x).clone()
+            scheduler.step(torch.zeros_like(x), t, x, return_dict=False)
+
+
 def law_still(case: Case, plan: Plan, run: Run) -> None:
-    """What does not change is kept exactly: in double precision, so that no weight of an extrapolation hides anything."""
-    model = models.model_of(case.kind).double()
-    models.deaf(model)
-    pipe = Pipe(case, model)
-    x = torch.randn(1, *models.shape_of(case.kind, False), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    told = {k: v.double() if v.is_floating_point() else v for k, v in models.conditions_of(case.kind, [2]).items()}
-    outs = []
-    with omnicache.cache(pipe, plan):
-        pipe.scheduler.set_timesteps(run.steps)
-        for t in pipe.scheduler.timesteps:
-            if hasattr(pipe.scheduler, "scale_model_input"):
-                pipe.scheduler.scale_model_input(x, t)  # some schedulers find their place there
-            out = model(**models.arguments(case.kind, x.clone(), t, {**told, **models.places_of(case.kind, x)}))
-            outs.append(models.prediction(out, x.shape[1], x).clone())
-            pipe.scheduler.step(torch.zeros_like(x), t, x, return_dict=False)
+    """What does not change is kept exactly."""
+    shown = Shown(case)
+    with omnicache.cache(shown.pipe, plan):
+        outs = list(shown.steps())
     for i, out in enumerate(outs):
         law(close(out, outs[0], 1e-7), "8 (a still input gives another output at step", i, ")")
 
