@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from tests.fuzz.models import Real, Toy, model_of
-from tests.fuzz.oracle import check, drawn
-from tests.fuzz.worlds import Act, Case, Run
+from tests.fuzz.oracle import check, counted, drawn
+from tests.fuzz.worlds import Act, Case, Pipe, Run
 
+import omnicache
+from omnicache.correctors import NoiseCorrection
 from omnicache.granularity import MLP, Attention, Denoiser, Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
@@ -44,6 +46,15 @@ def test_rows_are_chosen_only_where_each_is_worked_on_alone() -> None:
     with torch.no_grad():
         _, run = drawn(case, Plan("rows", (Policy(Every(2), MLP(), Hold(), which=TokenScores(0.5)),)), Run())
     assert any(r.partial for r in run.trace.records)
+
+
+def test_the_first_step_is_not_rehearsed() -> None:
+    """A reuse at step 1 wants a rehearsal at step 0, where there is nothing yet to rehearse with: the model ran twice, unsaid."""
+    case = Case(Toy(), plan=(Policy(Every(2), Stack(), Residual(Hold()), fix=NoiseCorrection((None, 0.3) * 3)),))
+    with torch.no_grad(), omnicache.cache(pipe := Pipe(case), case.made()) as run, counted(pipe.transformer) as calls:
+        pipe(Run())
+    assert [r.rehearsals for r in run.trace.records] == [0, 0, 1, 0, 1, 0]
+    assert calls[pipe.transformer] == 6 + 2
 
 
 def test_several_runs_of_a_model_around_one_another() -> None:

@@ -50,6 +50,11 @@ class BranchState:
         for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
             table.clear()
 
+    @property
+    def learned(self) -> bool:
+        """Whether a site was visited in it before: without that there is nothing to rehearse with."""
+        return bool(self.cells or self.chains or self.regions)
+
     def kept(self) -> list[Any]:
         histories: list[Any] = [c.history for c in self.cells.values()]
         histories += [c.histories for c in self.chains.values()]

@@ -411,7 +411,7 @@ class Session:
         rehearsed: tuple[torch.Tensor, ...] = ()
         if fixing is not None and fix is not None and not fixing.when.signals:
             decision = run.triggers[fixing.when].decide(record.step, {})
-            if decision is Decision.COMPUTE:
+            if decision is Decision.COMPUTE and branch.learned:
                 outs = []
                 for lag in fix.rehearse(record.step):
                     trial = Record(record.step)
