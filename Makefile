@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all compat lint format types imports check clean
+.PHONY: demo test test-all fuzz compat lint format types imports check clean
 
 demo: .venv/ready
 	$(BIN)/omnicache demo $(ARGS)
@@ -12,6 +12,10 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest --all-combinations $(ARGS)
+
+# Random models, plans and orders of calls against the laws: ten thousand cases; `make fuzz ARGS="--cases 500 --shard 1/2"`.
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
 # The compatibility table, by running: resumable; `make compat ARGS="--shard 1/2"` for a part, ARGS=--again to begin anew.
 compat: .venv/ready

@@ -131,7 +131,7 @@ class Plan:
                 made_for=_plain(data["made_for"]),
                 measured=_plain(data["measured"]),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as bad:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as bad:
             raise OmniCacheError(f"{source!r} is damaged: {type(bad).__name__}: {bad}. Calibrate again.") from None
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 import typing
 from dataclasses import dataclass, fields
@@ -159,8 +159,10 @@ def _one_of(given: Any, hints: tuple[Any, ...]) -> Any:
 
 
 def _number(given: Any, whole: bool) -> int | float:
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or math.isnan(given):
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or given != given:
         raise Misfit(f"a number is needed, not {given!r}")
+    if isinstance(given, int) and abs(given) > sys.float_info.max:
+        raise Misfit("a number is needed that a computer can work with, not one of hundreds of digits")
     if whole and isinstance(given, float):
         if not given.is_integer():
             raise Misfit(f"a whole number is needed, not {given!r}")

@@ -122,7 +122,7 @@ def test_refreshed_rows_are_kept_and_the_whole_cache_is_added():
     first, second = model.transformer_blocks
     with omnicache.cache(pipe, "toca", **options) as run:
         session = run.sessions[0]
-        look = lambda *_: kept.append(cell(session, "transformer_blocks.0.ff").history[0].tensors[0].clone())  # noqa: E731
+        look = lambda *_: kept.extend(e.tensors[0].clone() for e in cell(session, "transformer_blocks.0.ff").history)  # noqa: E731
         hooks = [first.ff.register_forward_hook(lambda m, args, out: seen.append(out.clone()))]
         hooks += [second.register_forward_pre_hook(look)]
         pipe(num_inference_steps=5)

@@ -260,7 +260,7 @@ def test_a_footprint_is_what_a_run_holds():
         assert not torch.equal(pipe(num_inference_steps=20, guidance="calls"), plain)
     assert told.bytes == run.cache_bytes
     assert not told.thrift
-    tight = footprint(pipe, 1, "taylorseer", guards=Guards(memory=told.bytes - 1), num_inference_steps=20, order=2)
+    tight = footprint(pipe, 1, "taylorseer", Guards(memory=told.bytes - 1), num_inference_steps=20, guidance="calls", order=2)
     assert tight.bytes < told.bytes
     assert str(tight).endswith("values are kept as bfloat16.")
 

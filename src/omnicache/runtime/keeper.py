@@ -78,8 +78,12 @@ class Keeper:
         """Those entries that are used after ``step``, in the form in which they are kept."""
         if cell.site in self.thrift.left:
             return ()
+        return self.put(cell, tuple(e for e in history if self.window.wants(cell.policy, e.step.index, step.index)))
+
+    def put(self, cell: Cell, history: History) -> History:
+        """The entries in the form in which they are kept."""
         form = tuple((HALF if self._halves(t) else t, HOST if self._moves(d) else d) for t, d in cell.form)
-        return tuple(_formed(e, form) for e in history if self.window.wants(cell.policy, e.step.index, step.index))
+        return tuple(_formed(e, form) for e in history)
 
     def give(self, cell: Cell, history: History) -> History:
         """The entries as they were learned."""
@@ -88,7 +92,7 @@ class Keeper:
     # --- all cells together --------------------------------------------------------------------------------------------
 
     def admit(self, run: Run, cell: Cell) -> None:
-        """A site is about to hold something for the first time."""
+        """What a site holds, or will hold, is known: give way if it is the first time."""
         if cell in self._cells:
             return
         self._cells[cell] = None

@@ -6,8 +6,10 @@ beside them. Blocks name and order them differently; which output continues whic
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -47,13 +49,15 @@ class Signature:
 
 
 def tensors_of(output: Any) -> Tensors:
-    """The tensors of a module's output, in order: a tensor, a tuple or list of them (None left out), or a mapping's values."""
+    """The tensors of a module's output, in order: a tensor, or those in tuples, lists, mappings and dataclasses (None left out)."""
     if isinstance(output, torch.Tensor):
         return (output,)
     if isinstance(output, (tuple, list)):
         return tuple(t for part in output for t in tensors_of(part))
     if isinstance(output, Mapping):
         return tuple(t for part in output.values() for t in tensors_of(part))
+    if is_dataclass(output) and not isinstance(output, type):
+        return tuple(t for f in fields(output) for t in tensors_of(getattr(output, f.name)))
     return ()
 
 
@@ -74,6 +78,11 @@ def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
         return type(part)(*(_rebuild(v, supply) for v in part))
     if isinstance(part, (tuple, list)):
         return type(part)(_rebuild(v, supply) for v in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        made = copy.copy(part)  # not by its constructor, which may want or do other things
+        for f in fields(part):
+            object.__setattr__(made, f.name, _rebuild(getattr(part, f.name), supply))
+        return made
     return part
 
 

@@ -51,8 +51,10 @@ class Window:
         self._lengths: dict[int, list[int]] = {}
         fixes = [p.fix for p in self._policies if p.fix is not None]
         self._rehearsed = {step.index for step in steps if any(fix.rehearse(step) for fix in fixes)}
+        self._how = {p: copy.deepcopy(how[p]) for p in how}  # what a predictor notes of its own accord is not for us
         for policy in self._policies:
-            self._look_ahead(policy, copy.deepcopy(how[id(policy)]))  # what a predictor notes of its own accord is not for us
+            if policy.when in self._decided:
+                self._look_ahead(policy, self._how[id(policy)], self._decided[policy.when])
         self.lapses = {last for uses in self._uses.values() for last in uses.values()}
         """The steps after which something has been used for the last time."""
         self.closes = max(self.lapses, default=-1) if len(self._uses) == len(self._policies) else self._final
@@ -71,11 +73,7 @@ class Window:
         """The same steps with other predictors."""
         return Window(self._policies, how, self._steps, self._decided, self._computed)
 
-    def _look_ahead(self, policy: Policy, how: Predictor) -> None:
-        decided = self._decided.get(policy.when)
-        if decided is None:
-            self._lengths[id(policy)] = [_fullest(how, self._steps or FILLING)]
-            return
+    def _look_ahead(self, policy: Policy, how: Predictor, decided: Sequence[Decision]) -> None:
         history = _learned(how, self._computed.get(policy.when, ()))
         uses: dict[int, int] = {}
         after: list[History] = []
@@ -84,7 +82,7 @@ class Window:
             if not computes or step.index in self._rehearsed:
                 uses |= {e.step.index: step.index for e in history}
             if computes:
-                history = how.learn(history, step, NOTHING, NOTHING)
+                history = how.learn(history, step, (), NOTHING)
             after.append(history)
         kept = zip(self._steps, after, strict=True)
         self._uses[id(policy)] = uses
@@ -108,7 +106,9 @@ class Window:
         return decided[index - self._first] if 0 <= index - self._first < len(decided) else None
 
     def lengths(self, policy: Policy) -> list[int]:
-        """How many values a site holds after each step to come; one number where that cannot be foreseen."""
+        """How many values a site holds after each step to come; one number, the most, where that cannot be foreseen."""
+        if id(policy) not in self._lengths:
+            self._lengths[id(policy)] = [_fullest(self._how[id(policy)], self._steps or FILLING)]
         return self._lengths[id(policy)]
 
 
@@ -124,10 +124,14 @@ def _foresee(state: TriggerState, steps: Sequence[Step]) -> list[Decision] | Non
 def _learned(how: Predictor, steps: Iterable[Step]) -> History:
     history: History = ()
     for step in steps:
-        history = how.learn(history, step, NOTHING, NOTHING)
+        history = how.learn(history, step, (), NOTHING)
     return history
 
 
 def _fullest(how: Predictor, steps: Sequence[Step]) -> int:
     """The most entries that a history ever has."""
-    return max(len(_learned(how, steps[: i + 1])) for i in range(min(len(steps), len(FILLING))))
+    history, most = (), 0
+    for step in steps[: len(FILLING)]:
+        history = how.learn(history, step, (), NOTHING)
+        most = max(most, len(history))
+    return most

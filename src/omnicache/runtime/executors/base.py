@@ -56,15 +56,15 @@ class Cell:
             self.history = ()
         self.lent.forget()
         keeper = p.run.keeper
+        if not self.form:  # before the first value is kept, so that the first step of a run shows all that it will hold
+            self.form, self.counts = tuple((t.dtype, t.device) for t in y), tuple(t.numel() for t in y)
+            keeper.admit(p.run, self)
         if not keeper.wants(self, p.step):
             self.history = keeper.keep(self, self.history, p.step)
             return
         with torch.no_grad():  # a history that remembered how it came about would hold the activations of old steps
             kept = y if owned or (x and self.policy.how.needs_input) else own(y)
             history = keeper.how[id(self.policy)].learn(self.history, p.step, x, kept)
-        newest = history[0].tensors if history else ()
-        self.form, self.counts = tuple((t.dtype, t.device) for t in newest), tuple(t.numel() for t in newest)
-        keeper.admit(p.run, self)
         self.history = keeper.keep(self, history, p.step)
 
     def hold(self, history: History) -> None:
@@ -78,7 +78,7 @@ class Cell:
 
     def refresh(self, p: Pass, fresh: Tensors) -> Tensors:
         """Put ``fresh`` in the place of the newest value, some of whose rows were computed anew. Returns it to be handed out."""
-        kept = p.run.keeper.keep(self, (Entry(self.history[0].step, fresh),), p.step)
+        kept = p.run.keeper.put(self, (Entry(self.history[0].step, fresh),))
         self.history = (*kept, *self.history[1:])
         return self.lent.lend(self.history, fresh)
 

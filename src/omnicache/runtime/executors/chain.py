@@ -92,7 +92,7 @@ class ChainState:
         self.ran: set[int] = set()  # blocks computed in this pass
         self.open: _Run | None = None
         self.shapes: dict[int, Shape] = {}
-        self.layouts: dict[type, Layout] = {}
+        self.layouts: dict[tuple[type, int], Layout] = {}  # by class and number of outputs: one class may serve two kinds of rows
         self.roles: dict[int, Chain] = {}
 
     @property
@@ -154,7 +154,7 @@ class Chain:
         shape = state.shapes[self.index]
         proving = bool(segment.entered)
         if self.index != segment.last:
-            given = state.layouts[type(self.block)].read(bound)
+            given = state.layouts[type(self.block), len(shape.sizes)].read(bound)
             if not proving:
                 return shape.fill(given)
             if self.index != segment.first:
@@ -192,7 +192,7 @@ class Chain:
         if run is not None and joined and type(self.block) is type(self.site.modules[run.last]):
             layout = layout_by_identity(run.outputs, bound)
             if layout is not None:
-                state.layouts[type(self.block)] = layout
+                state.layouts[type(self.block), len(run.outputs)] = layout
             if layout is None or (self.policy.how.needs_input and not run.keeps_shape(layout)):
                 run = self._close(p, state)
         else:
@@ -204,8 +204,9 @@ class Chain:
             counts = {n: versions((v,))[0] for n, v in given.items()}
             run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
         out = proceed(args, kwargs)
-        state.shapes[self.index], state.roles[self.index] = Shape(out), self
         found = tensors_of(out)
+        if found:  # what shows no tensors is never reused, and may hold some
+            state.shapes[self.index], state.roles[self.index] = Shape(out), self
         run.outputs = own(found) if self.index in state.copied_outputs else found
         run.output_copies = tuple(_blind_copies(state, dict(enumerate(run.outputs))).values())
         run.last, run.last_bound, run.output_versions = self.index, bound, versions(run.outputs)
@@ -219,8 +220,8 @@ class Chain:
         if run.written(p.run.ranks):
             state.copied_outputs.add(run.last)  # too late for this step: its value is gone
             return
-        layout = state.layouts.get(type(self.site.modules[run.last]))
-        if layout is None or len(layout.names) != len(run.outputs):
+        layout = state.layouts.get((type(self.site.modules[run.last]), len(run.outputs)))
+        if layout is None:
             layout = layout_by_shape(run.outputs, run.last_bound)
         if layout is None or any(not isinstance(run.bound.get(n), torch.Tensor) for n in layout.names):
             p.trace.note(
@@ -240,9 +241,9 @@ class Chain:
         segment.entry_shapes = [t.shape for t in entry]
         segment.inner, segment.turns = {}, {}
         for i in range(run.first + 1, run.last):
-            role = state.roles[i]
+            role, shape = state.roles[i], state.shapes[i]
             segment.turns[id(role)] = 1
-            segment.inner[role.block] = state.shapes[i].hand_on(role.signature, state.layouts[type(role.block)])
+            segment.inner[role.block] = shape.hand_on(role.signature, state.layouts[type(role.block), len(shape.sizes)])
         segment.cell.learn(p, entry, run.outputs)
         state.built.append(segment)
 

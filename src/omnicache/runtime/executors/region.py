@@ -53,7 +53,8 @@ class Region:
         if p.forced is None:
             if state.last is None:
                 p.on_finish(lambda: self._finish(p, state))
-            state.shapes[self.module] = Shape(out)
+            if tensors_of(out):  # what shows none is never passed over, and may hold some
+                state.shapes[self.module] = Shape(out)
             state.last, state.value = self.module, ()
             if state.exit is None or state.exit is self.module:
                 state.value = own(tensors_of(out))

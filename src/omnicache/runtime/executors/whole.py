@@ -69,8 +69,9 @@ class Whole:
         tensors = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor)}
         name = next((n for n, v in tensors.items() if v.ndim == 3), None)
         others = [n for n, v in tensors.items() if n != name and name is not None and tensors[name].shape[1] in v.shape]
-        if name is None or others or len(shape.sizes) != 1:
+        if self.site.kind != "mlp" or name is None or others or len(shape.sizes) != 1:
             why = f"{', '.join(others) or 'its outputs'} go with them" if name is not None else "it has none"
+            why = why if self.site.kind == "mlp" else "they look at each other in it"
             p.trace.note(f"{self.site.name}: rows cannot be taken alone, because {why}.")
             p.count("reused")
             return shape.fill(cell.estimate(p, ()))

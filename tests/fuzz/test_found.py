@@ -1,0 +1,64 @@
+"""What the fuzz has found, as small as it would go: one test a bug."""
+
+from __future__ import annotations
+
+import torch
+from tests.fuzz.models import Real, Toy, model_of
+from tests.fuzz.oracle import check, counted, drawn
+from tests.fuzz.worlds import Act, Case, Pipe, Run
+
+import omnicache
+from omnicache.correctors import NoiseCorrection
+from omnicache.granularity import MLP, Attention, Denoiser, Stack
+from omnicache.plan import Plan
+from omnicache.policy import Policy
+from omnicache.predictors import Hold, Residual
+from omnicache.selectors import TokenScores
+from omnicache.triggers import Every
+
+STACK = (Policy(Every(2), Stack(), Residual(Hold())),)
+
+
+def test_blocks_that_return_a_dataclass_are_cached_and_counted() -> None:
+    """Nothing could see into it, so it was never reused, and the tensors in it were kept along with its form, uncounted."""
+    assert check(Case(Toy(returns="record"), plan=STACK)) == "reused"
+    assert check(Case(Toy(returns="record", streams="two"), plan=STACK)) == "reused"
+
+
+def test_an_output_that_nothing_can_see_into_is_not_kept() -> None:
+    assert check(Case(Toy(returns="object"), plan=STACK, laws=("frees",))) == "computed"
+
+
+def test_rows_of_one_class_with_one_stream_and_with_two() -> None:
+    """Which argument a block continues was known by its class alone: the second row was handed the first one's streams."""
+    assert check(Case(Toy(streams="both", parts=False, keywords=True), plan=STACK)) == "reused"
+    assert check(Case(Toy(streams="both", returns="list"), plan=(Policy(Every(2), Stack(), Hold()),))) == "reused"
+
+
+def test_rows_are_chosen_only_where_each_is_worked_on_alone() -> None:
+    """Of an attention, or of the whole model, some rows were computed as if the others were not there."""
+    for where in (Attention(), Denoiser()):
+        case = Case(Real("dit"), plan=(Policy(Every(2), where, Hold(), which=TokenScores(0.5)),))
+        with torch.no_grad():
+            _, run = drawn(case, case.made(), Run())
+        assert "they look at each other" in str(run.trace)
+        assert not any(r.partial for r in run.trace.records)
+    with torch.no_grad():
+        _, run = drawn(case, Plan("rows", (Policy(Every(2), MLP(), Hold(), which=TokenScores(0.5)),)), Run())
+    assert any(r.partial for r in run.trace.records)
+
+
+def test_the_first_step_is_not_rehearsed() -> None:
+    """A reuse at step 1 wants a rehearsal at step 0, where there is nothing yet to rehearse with: the model ran twice, unsaid."""
+    case = Case(Toy(), plan=(Policy(Every(2), Stack(), Residual(Hold()), fix=NoiseCorrection((None, 0.3) * 3)),))
+    with torch.no_grad(), omnicache.cache(pipe := Pipe(case), case.made()) as run, counted(pipe.transformer) as calls:
+        pipe(Run())
+    assert [r.rehearsals for r in run.trace.records] == [0, 0, 1, 0, 1, 0]
+    assert calls[pipe.transformer] == 6 + 2
+
+
+def test_several_runs_of_a_model_around_one_another() -> None:
+    """The laws that other tests ask of well-behaved runs, of one that is cancelled, resumed elsewhere and interleaved."""
+    acts = (Act("run", Run(cancelled=2)), Act("requests"), Act("other pipeline", Run(batch=2)), Act("new scheduler"), Act("anew"))
+    assert check(Case(Toy(), plan=STACK, acts=acts)) == "reused"
+    assert not [n for n, m in model_of(Toy()).named_modules() if m._forward_pre_hooks]
