@@ -38,7 +38,7 @@ def law(holds: bool, number: str, *said: Any) -> None:
         raise Violation(f"law {number}: " + " ".join(map(str, said)))
 
 
-TWICE = ("heun", "flow heun", "dpm2")
+TWICE = ("heun", "flow heun")
 """Schedulers that list a time twice, or are born in the middle of a run: a bare loop on one has no beginning that can be seen."""
 
 DIFFUSERS = "_diffusers_hook"
