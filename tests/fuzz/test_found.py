@@ -57,6 +57,13 @@ def test_the_first_step_is_not_rehearsed() -> None:
     assert calls[pipe.transformer] == 6 + 2
 
 
+def test_a_bare_loop_after_an_image_to_image_run() -> None:
+    """A run that begins late takes fewer steps than its scheduler lists, and was waited for when it had long been over: the first
+    step of a loop that no pipeline runs was taken for its next one."""
+    case = Case(Toy(), plan="fora", acts=(Act("run", Run(steps=5, start=1)), Act("bare", Run(steps=5))), laws=())
+    assert check(case) == "reused"
+
+
 def test_several_runs_of_a_model_around_one_another() -> None:
     """The laws that other tests ask of well-behaved runs, of one that is cancelled, resumed elsewhere and interleaved."""
     acts = (Act("run", Run(cancelled=2)), Act("requests"), Act("other pipeline", Run(batch=2)), Act("new scheduler"), Act("anew"))
