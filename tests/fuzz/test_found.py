@@ -14,7 +14,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.selectors import TokenScores
-from omnicache.triggers import Every
+from omnicache.triggers import Every, Verify
 
 STACK = (Policy(Every(2), Stack(), Residual(Hold())),)
 
@@ -46,6 +46,12 @@ def test_rows_are_chosen_only_where_each_is_worked_on_alone() -> None:
     with torch.no_grad():
         _, run = drawn(case, Plan("rows", (Policy(Every(2), MLP(), Hold(), which=TokenScores(0.5)),)), Run())
     assert any(r.partial for r in run.trace.records)
+
+
+def test_a_check_of_an_output_that_nothing_can_see_into() -> None:
+    """The error of no tensors was asked for, and that raised."""
+    verify = Policy(Verify(0.5, shortest=1), MLP(), Hold())
+    assert check(Case(Toy(returns="object"), plan=(verify,))) == "reused"
 
 
 def test_the_first_step_is_not_rehearsed() -> None:
