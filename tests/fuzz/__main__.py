@@ -31,8 +31,6 @@ def main() -> int:
         return 0
     counts = {"cases": asked.cases, "faults": asked.faults, "files": asked.faults // 2}
     bad = {why: case for kind, count in counts.items() for why, case in _all(kind, count, asked).items()}
-    for why, case in bad.items():
-        print(f'\n{why}\n  python -m tests.fuzz --case "{case}"')
     print(f"\n{sum(counts.values())} asked for, {len(bad)} laws violated.")
     return 1 if bad else 0
 
@@ -47,7 +45,10 @@ def _all(kind: str, count: int, asked: argparse.Namespace) -> dict[str, str]:
     for done, number in enumerate(batches, 1):
         outcomes, violated = batch(number, kind=kind)
         seen.update(outcomes)
-        bad.update({why: case for why, case in violated if len(case) < len(bad.get(why, case + " "))})
+        for why, case in violated:
+            if len(case) < len(bad.get(why, case + " ")):
+                bad[why] = case
+                print(f'\n{why}\n  python -m tests.fuzz --case "{case}"\n', flush=True)
         took = (time.perf_counter() - began) / max(sum(seen.values()), 1)
         print(f"{kind} {number} ({done} of {len(batches)}): {dict(seen)}, {took:.2f} s each", flush=True)
     return bad

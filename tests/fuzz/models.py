@@ -59,8 +59,8 @@ class Toy:
 
     @property
     def plain(self) -> bool:
-        """Whether the row is nothing but the composition of its blocks."""
-        nothing = self.writes == self.between == self.reads == "nothing"
+        """Whether the row is nothing but the composition of its blocks, whoever writes to what."""
+        nothing = self.between == self.reads == "nothing"
         return nothing and self.streams == "one" and self.returns != "object" and not self.twice
 
 

@@ -14,7 +14,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.selectors import TokenScores
-from omnicache.triggers import Every
+from omnicache.triggers import Every, Verify
 
 STACK = (Policy(Every(2), Stack(), Residual(Hold())),)
 
@@ -48,6 +48,12 @@ def test_rows_are_chosen_only_where_each_is_worked_on_alone() -> None:
     assert any(r.partial for r in run.trace.records)
 
 
+def test_a_check_of_an_output_that_nothing_can_see_into() -> None:
+    """The error of no tensors was asked for, and that raised."""
+    verify = Policy(Verify(0.5, shortest=1), MLP(), Hold())
+    assert check(Case(Toy(returns="object"), plan=(verify,))) == "reused"
+
+
 def test_the_first_step_is_not_rehearsed() -> None:
     """A reuse at step 1 wants a rehearsal at step 0, where there is nothing yet to rehearse with: the model ran twice, unsaid."""
     case = Case(Toy(), plan=(Policy(Every(2), Stack(), Residual(Hold()), fix=NoiseCorrection((None, 0.3) * 3)),))
@@ -55,6 +61,13 @@ def test_the_first_step_is_not_rehearsed() -> None:
         pipe(Run())
     assert [r.rehearsals for r in run.trace.records] == [0, 0, 1, 0, 1, 0]
     assert calls[pipe.transformer] == 6 + 2
+
+
+def test_a_bare_loop_after_an_image_to_image_run() -> None:
+    """A run that begins late takes fewer steps than its scheduler lists, and was waited for when it had long been over: the first
+    step of a loop that no pipeline runs was taken for its next one."""
+    case = Case(Toy(), plan="fora", acts=(Act("run", Run(steps=5, start=1)), Act("bare", Run(steps=5))), laws=())
+    assert check(case) == "reused"
 
 
 def test_several_runs_of_a_model_around_one_another() -> None:

@@ -5,6 +5,7 @@ A case is a frozen value whose ``repr`` can be pasted into Python: a model, a pl
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -53,7 +54,6 @@ SCHEDULERS: dict[str, Callable[[], Any]] = {
     "heun": diffusers.HeunDiscreteScheduler,
     "dpm++": diffusers.DPMSolverMultistepScheduler,
     "dpm++ single": lambda: diffusers.DPMSolverSinglestepScheduler(lower_order_final=True),
-    "dpm2": diffusers.KDPM2DiscreteScheduler,
     "unipc": diffusers.UniPCMultistepScheduler,
     "pndm": lambda: diffusers.PNDMScheduler(skip_prk_steps=True),
     "deis": diffusers.DEISMultistepScheduler,
@@ -200,6 +200,7 @@ LAWS = st.sampled_from(
 )
 
 
+@functools.cache
 def runs() -> st.SearchStrategy[Run]:
     whole = st.just(99)
     return st.builds(
@@ -215,6 +216,7 @@ def runs() -> st.SearchStrategy[Run]:
     )
 
 
+@functools.cache
 def kinds() -> st.SearchStrategy[Kind]:
     toys = st.builds(
         Toy,
@@ -252,15 +254,22 @@ def _triggers() -> st.SearchStrategy[Trigger]:
     return st.recursive(leaves, pairs, max_leaves=3)
 
 
-def _places(kind: Kind) -> st.SearchStrategy[Where]:
+def _is_net(kind: Kind) -> bool:
+    return isinstance(kind, Real) and kind.kind.startswith("unet")
+
+
+def _has_parts(kind: Kind) -> bool:
+    return isinstance(kind, Real) or kind.parts
+
+
+def _places(net: bool, parted: bool) -> st.SearchStrategy[Where]:
     """Mostly places that the model has."""
-    parts: list[Where] = [places.Attention(), places.MLP()] if isinstance(kind, Real) or kind.parts else []
+    parts: list[Where] = [places.Attention(), places.MLP()] if parted else []
     row = st.one_of(
         st.sampled_from((places.Stack(), places.Blocks())),
         st.builds(places.Block, st.integers(-2, 1)),
         st.builds(places.Blocks, st.integers(0, 1), st.integers(-1, 2)),
     )
-    net = isinstance(kind, Real) and kind.kind.startswith("unet")
     deep = st.sampled_from((places.Deep(0), places.Deep(1), places.CrossAttention()))
     common = st.sampled_from((places.Stack(), places.Denoiser(), *parts))
     leaves = st.one_of(common, common, deep if net else row)
@@ -299,8 +308,9 @@ def _corrections() -> st.SearchStrategy[NoiseCorrection]:
     )
 
 
-def _policies(kind: Kind) -> st.SearchStrategy[Policy]:
-    where = _places(kind)
+@functools.cache  # strategies take longer to make than to draw from
+def _policies(net: bool, parted: bool) -> st.SearchStrategy[Policy]:
+    where = _places(net, parted)
     by_rows = st.builds(
         Policy,
         _triggers(),
@@ -333,7 +343,8 @@ def _option(option: Option) -> st.SearchStrategy[Any]:
     return st.none() | drawn if option.optional else drawn
 
 
-def _named(kind: Kind) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
+@functools.cache
+def _named(net: bool, parted: bool) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
     def drawn(name: str) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
         known = omnicache.methods()[name].options
         given = st.fixed_dictionaries({}, optional={o.name: _option(o) for o in known})
@@ -341,9 +352,7 @@ def _named(kind: Kind) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ..
             given = st.builds(lambda made, table: made | {"schedule": table}, given, st.text("#.", min_size=5, max_size=8))
         return st.tuples(st.just(name), given.map(lambda g: tuple(g.items())))
 
-    net = isinstance(kind, Real) and kind.kind.startswith("unet")
-    bare = isinstance(kind, Toy) and not kind.parts
-    strange = {"speca"} if net else {"deepcache", "speca", "toca"} if bare else {"deepcache"}
+    strange = {"speca"} if net else {"deepcache", "speca", "toca"} if not parted else {"deepcache"}
     fitting = [n for n in sorted(omnicache.methods()) if n not in strange]
     return st.sampled_from(fitting).flatmap(drawn)
 
@@ -352,7 +361,8 @@ def _named(kind: Kind) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ..
 def cases(draw: Callable[..., Any]) -> Case:
     named = draw(st.booleans())
     kind = draw(kinds())
-    plan, options = draw(_named(kind)) if named else (tuple(draw(st.lists(_policies(kind), min_size=1, max_size=2))), ())
+    has = _is_net(kind), _has_parts(kind)
+    plan, options = draw(_named(*has)) if named else (tuple(draw(st.lists(_policies(*has), min_size=1, max_size=2))), ())
     acts = tuple(
         Act(draw(st.just("run") | st.sampled_from(WHATS)), draw(runs())) for _ in range(draw(st.sampled_from((1, 1, 2, 3))))
     )

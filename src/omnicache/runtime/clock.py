@@ -51,6 +51,7 @@ class Clock:
         self._scheduler = ref(scheduler)  # weak: the table of all clocks must not keep it alive
         self.run = 0  # grows with every set_timesteps
         self.taken = 0  # scheduler steps since then
+        self.began = 0  # at which of its times that run began, as far as is known
         self.thread: int | None = None  # the thread that set the timesteps
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
@@ -90,7 +91,7 @@ class Clock:
         if share != 1.0:
             args, kwargs = _fewer(share, args, kwargs)
         out = plain(*args, **kwargs)
-        self.run, self.taken, self.thread = self.run + 1, 0, threading.get_ident()
+        self.run, self.taken, self.began, self.thread = self.run + 1, 0, 0, threading.get_ident()
         self.strangers.clear()
         self._read()
         return out
@@ -118,7 +119,7 @@ class Clock:
     @property
     def idle(self) -> bool:
         """True after the last step of a run, until timesteps are set anew."""
-        return bool(self.times) and self.taken >= len(self.times)
+        return bool(self.times) and self.began + self.taken >= len(self.times)
 
     def works_for(self, key: Any) -> bool:
         """Whether calls of ``key`` (a thread and a pipeline) can be of the run that this scheduler counts."""

@@ -154,6 +154,7 @@ class Run:
                 now = time_of(bound)
                 self.start = max(clock.place(now) - clock.taken, 0)
                 self.tells = now is not None and clock.shows(self.start, now)
+                clock.began = self.start
             index, at = clock.taken, self.start + clock.taken
             total = len(clock.times) - self.start if clock.times else None
             when = clock.times[at] if at < len(clock.times) else None

@@ -31,7 +31,6 @@ from omnicache.runtime.hook import Hook, is_compiled
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.roles import Roles, around
 from omnicache.runtime.run import BranchState, Run, branch_name, time_of
-from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
 
@@ -385,7 +384,7 @@ class Session:
             state = get_or_make(branch.correctors, fix, fix.init)
             tensors = tensors_of(out)
             if branch.corrects is None:
-                branch.corrects = held_bytes(tensors[0]) if run.keeper.window.rehearses else 0
+                branch.corrects = tensors[0].nbytes if run.keeper.window.rehearses else 0
             if record.reused == 0 and record.partial == 0:
                 branch.correctors[fix] = fix.learn(state, record.step, tensors[0], rehearsed)
             else:
