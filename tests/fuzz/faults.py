@@ -131,7 +131,19 @@ class Starved(TorchDispatchMode):
 
 VIEWS = (
     *("detach", "alias", "view", "_unsafe_view", "expand", "select", "slice", "unbind", "t", "transpose", "permute", "split"),
-    *("unsqueeze", "squeeze", "as_strided", "lift_fresh", "_local_scalar_dense", "_reshape_alias", "add_", "sub_", "unflatten"),
+    *(
+        "resolve_conj",
+        "resolve_neg",
+        "unsqueeze",
+        "squeeze",
+        "as_strided",
+        "lift_fresh",
+        "_local_scalar_dense",
+        "_reshape_alias",
+        "add_",
+        "sub_",
+        "unflatten",
+    ),
 )
 
 

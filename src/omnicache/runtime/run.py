@@ -309,6 +309,10 @@ def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:
     return next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
 
 
+def _largest(numbers: Any) -> float:
+    return max(map(_largest, numbers)) if isinstance(numbers, list) else float(numbers)
+
+
 def time_of(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
     """The timestep among a denoiser's arguments, as a number (the largest, where frames or tokens have their own).
 
@@ -320,7 +324,7 @@ def time_of(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
         if isinstance(when, torch.Tensor) and when.numel():
             if on_host and when.device.type != "cpu":
                 return None
-            return float(max(when.flatten().tolist()))  # not on the device, which may have no room for the answer
+            return _largest(when.tolist())  # not on the device, which may have no room for the answer
         if isinstance(when, (int, float)):
             return float(when)
     return None
