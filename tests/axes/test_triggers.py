@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from omnicache.policy import Decision, Moment
-from omnicache.runtime.run import TriggerState
+from omnicache.runtime.decisions import TriggerState
 from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
 from omnicache.triggers import Accumulate, Between, Every, First, Last, PowerLaw, Ramp, Table, Verify

@@ -20,7 +20,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 from omnicache.policy import Decision, Entry, History, Predictor, Signal, Tensors, Trigger
-from omnicache.runtime.run import TriggerState
+from omnicache.runtime.decisions import TriggerState
 from omnicache.runtime.step import Step
 
 # --- real architectures ----------------------------------------------------------------------------------------------------

@@ -270,6 +270,28 @@ def test_a_footprint_needs_a_scheduler():
         footprint(dit(), 1, "fora")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the host's memory is a rung of its own only beside a device's")
+def test_on_a_gpu_the_host_comes_after_half_precision():
+    pipe = Pipe(dit().cuda())
+    policy = Policy(Every(2), Stack(), Residual(Hold()))
+
+    def draw(**more: Any) -> tuple[torch.Tensor, Any]:
+        x, out = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).cuda(), []
+        pipe.scheduler.set_timesteps(10)
+        with omnicache.cache(pipe, policy, **more) as run, torch.no_grad():
+            for t in pipe.scheduler.timesteps:
+                out.append(pipe.model(x, timestep=t.cuda()[None], class_labels=torch.ones(1, dtype=torch.long).cuda()).sample)
+                pipe.scheduler.step(out[-1][:, :4], t, x)
+        return out[-1], run
+
+    free, run = draw()
+    tight, bounded_run = draw(guards=Guards(memory=run.cache_bytes // 4))
+    assert bounded_run.trace.thrift.endswith("values are kept as bfloat16, values are kept in the host's memory.")
+    assert bounded_run.cache_bytes == 0
+    torch.testing.assert_close(tight, free, rtol=0, atol=0.02 * float(free.abs().max()))
+
+
 # --- when there is none left -----------------------------------------------------------------------------------------------
 
 

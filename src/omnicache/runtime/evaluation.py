@@ -13,9 +13,10 @@ from torch import nn
 
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Signal, Tensors, Trigger
+from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
-from omnicache.runtime.run import BranchState, Run
+from omnicache.runtime.run import Run
 from omnicache.runtime.signals import moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
@@ -130,8 +131,7 @@ class Pass:
 
     def settle(self) -> None:
         """Triggers whose signals did not show up in the whole pass decide without them: to compute."""
-        for trigger in self.session.plan.triggers:
-            state = self.run.triggers[trigger]
+        for trigger, state in self.run.triggers.items():
             if self.forced is None and state.decided != self.step.index:
                 state.decide(self.step, self._signals)
                 missing = [type(s).__name__ for s in trigger.signals if s not in self._signals]

@@ -87,7 +87,9 @@ class Keeper:
 
     def give(self, cell: Cell, history: History) -> History:
         """The entries as they were learned."""
-        return tuple(_formed(e, cell.form) for e in history) if self.thrift != Thrift() else history
+        if not (self.thrift.half or self.thrift.host):
+            return history
+        return tuple(_formed(e, cell.form) for e in history)
 
     # --- all cells together --------------------------------------------------------------------------------------------
 

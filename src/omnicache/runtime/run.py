@@ -6,112 +6,27 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType, ref
+from weakref import ref
 
-import torch
-from torch import nn
-
-from omnicache.errors import OmniCacheError, warn
-from omnicache.models.map import Site
-from omnicache.policy import Corrector, Decision, Moment, Policy, Signal, Tensors, Trigger
+from omnicache.errors import warn
+from omnicache.policy import Decision
+from omnicache.runtime.arguments import TIMES, condition_of, time_of
+from omnicache.runtime.branch import BranchState
 from omnicache.runtime.clock import Clock
-from omnicache.runtime.executors import Cell, ChainState, RegionState
-from omnicache.runtime.executors.chain import set_of
+from omnicache.runtime.decisions import TriggerState
 from omnicache.runtime.keeper import Keeper
 from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
-from omnicache.runtime.streams import Layout, Shape, tensors_of
+from omnicache.runtime.streams import tensors_of
 from omnicache.runtime.trace import Record, Trace, human_bytes
 from omnicache.runtime.window import Window
 
 if TYPE_CHECKING:
     from omnicache.runtime.session import Session
 
-TIMES = ("timestep", "timesteps", "t", "sigma", "sigmas", "time", "noise_labels")
-CONDITIONS = ("encoder_hidden_states", "class_labels", "context", "prompt_embeds", "y")
-
 branch_name: ContextVar[str | None] = ContextVar("omnicache_branch", default=None)
 """The name that a pipeline gives the call in progress, where it gives one."""
-
-
-class BranchState:
-    """All that is kept for one guidance pass of a run."""
-
-    def __init__(self, geometry: Any):
-        self.geometry = geometry
-        self.cells: dict[tuple[int, Site, int], Cell] = {}  # by policy, site, and number of the call within a pass
-        self.chains: dict[tuple[int, Site, int], ChainState] = {}
-        self.regions: dict[tuple[int, Site, int], RegionState] = {}
-        self.shapes: dict[tuple[Site, int], tuple[Shape, Layout | None]] = {}
-        self.selectors: dict[Policy, Any] = {}
-        self.correctors: dict[Corrector, Any] = {}
-        self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
-        self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
-        self.condition: ReferenceType[torch.Tensor] | None = None
-        self.corrects: int | None = None  # bytes of what a corrector keeps, once they are known
-
-    @property
-    def blank(self) -> bool:
-        """Whether nothing was evaluated in it yet."""
-        return not (self.cells or self.chains or self.regions)
-
-    def free(self) -> None:
-        """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
-        for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
-            table.clear()
-
-    def all_cells(self) -> list[Cell]:
-        """The cells of all sites."""
-        chains = [s.cell for c in self.chains.values() for s in set_of(c.owner.values())]
-        return [*self.cells.values(), *chains, *(r.cell for r in self.regions.values())]
-
-    def forget(self) -> None:
-        """Nothing will be estimated any more: what takes part in that can go."""
-        self.corrects = 0
-        for table in (self.selectors, self.correctors, self.seen):
-            table.clear()
-
-    def kept(self) -> list[Any]:
-        histories: list[Any] = [c.history for c in self.cells.values()]
-        histories += [c.histories for c in self.chains.values()]
-        histories += [r.cell.history for r in self.regions.values()]
-        return [histories, self.selectors, self.correctors, self.seen]
-
-
-class TriggerState:
-    """One trigger in one run: its own state and the step it decided last. All branches of a step share the decision."""
-
-    def __init__(self, trigger: Trigger):
-        self.trigger, self.state = trigger, trigger.init()
-        self.last: Step | None = None
-        self.computed: list[Step] = []
-        self.reused = 0
-        self.wanted = False  # whether it ever asked for a reuse
-        self.decided: int | None = None
-        self.decision = Decision.COMPUTE
-        self.moment = Moment(Step(0))
-
-    def decide(self, step: Step, signals: Mapping[Signal, torch.Tensor | None]) -> Decision:
-        if self.decided != step.index:
-            self.moment = Moment(step, self.last, self.reused, signals)
-            decision, self.state = self.trigger.decide(self.state, self.moment)
-            if not isinstance(decision, Decision):
-                raise OmniCacheError(
-                    f"{type(self.trigger).__name__}.decide must return (Decision, state), not ({decision!r}, state)."
-                )
-            self.settle(Decision.COMPUTE if self.last is None else decision)
-        return self.decision
-
-    def settle(self, decision: Decision) -> None:
-        step = self.moment.step
-        self.decided, self.decision = step.index, decision
-        self.state = self.trigger.settle(self.state, self.moment, decision)
-        if decision is Decision.COMPUTE:
-            self.last, self.reused = step, 0
-            self.computed.append(step)
-        else:
-            self.reused, self.wanted = self.reused + 1, True
 
 
 class Run:
@@ -222,7 +137,7 @@ class Run:
         name = branch_name.get()
         if name is not None:
             return name
-        condition = _condition(bound)
+        condition = condition_of(bound)
         # Guidance that is switched off late leaves one call where there were two: the condition tells which.
         known = [b for b, s in self.branches.items() if s.condition is not None and s.condition() is condition]
         return known[0] if len(known) == 1 and condition is not None else None
@@ -281,7 +196,7 @@ class Run:
             # A new shape, dtype or device: what was kept is of no use.
             state = self.branches[step.branch] = BranchState(geometry)
             self.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
-            condition = _condition(bound)
+            condition = condition_of(bound)
             state.condition = ref(condition) if condition is not None else None
         return state
 
@@ -303,28 +218,3 @@ class Run:
             self.branches.clear()
             for t in self.triggers.values():
                 t.state = None
-
-
-def _condition(bound: Mapping[str, Any]) -> torch.Tensor | None:
-    return next((v for n in CONDITIONS if isinstance(v := bound.get(n), torch.Tensor)), None)
-
-
-def _largest(numbers: Any) -> float:
-    return max(map(_largest, numbers)) if isinstance(numbers, list) else float(numbers)
-
-
-def time_of(bound: Mapping[str, Any], on_host: bool = False) -> float | None:
-    """The timestep among a denoiser's arguments, as a number (the largest, where frames or tokens have their own).
-
-    With ``on_host``, None if reading it would wait for a device.
-    """
-    others = (n for n in bound if n not in TIMES and "timestep" in n and not n.startswith("num"))
-    for name in (*TIMES, *others):
-        when = bound.get(name)
-        if isinstance(when, torch.Tensor) and when.numel():
-            if on_host and when.device.type != "cpu":
-                return None
-            return _largest(when.tolist())  # not on the device, which may have no room for the answer
-        if isinstance(when, (int, float)):
-            return float(when)
-    return None

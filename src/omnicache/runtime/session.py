@@ -22,7 +22,9 @@ from omnicache.errors import OmniCacheError, is_out_of_memory, warn
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Decision
+from omnicache.runtime.arguments import time_of
 from omnicache.runtime.audience import Audience
+from omnicache.runtime.branch import BranchState
 from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock, Tap
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
@@ -30,7 +32,7 @@ from omnicache.runtime.executors import Role
 from omnicache.runtime.hook import Hook, is_compiled
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.roles import Roles, around
-from omnicache.runtime.run import BranchState, Run, branch_name, time_of
+from omnicache.runtime.run import Run, branch_name
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
 

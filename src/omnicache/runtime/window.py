@@ -17,7 +17,7 @@ from omnicache.policy import Decision, History, Policy, Predictor, Trigger
 from omnicache.runtime.step import Step
 
 if TYPE_CHECKING:
-    from omnicache.runtime.run import TriggerState
+    from omnicache.runtime.decisions import TriggerState
 
 FILLING = [Step(i, time=-float(i), sigma=-float(i)) for i in range(16)]
 """Steps after which a history is taken to have its full length, where the real ones are not known."""
