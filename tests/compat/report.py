@@ -59,11 +59,14 @@ def page(denoisers: Sequence[Mapping[str, Any]], pipelines: Sequence[Mapping[str
 
 def _pipelines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ran = [r for r in rows if r.get("stage") == "ran"]
+    deep = [r for r in ran if any((d.get("block") or d.get("deep") or 0) >= 2 for d in r["denoisers"].values())]
     lines = [
         f"## Pipelines: {len(ran)} of diffusers' own {len(rows)} test classes",
         "",
         "diffusers' test suite has a tiny pipeline for nearly every class. `python -m tests.compat.upstream` runs OmniCache on",
         "each, given a checkout of it; shares are of the work of all its denoisers in a run of about eight steps.",
+        f"Work is skipped in a static way on {sum(map(_skips, deep))} of the {len(deep)} whose denoiser has two blocks or more,"
+        f"and on {sum(map(_skips, ran)) - sum(map(_skips, deep))} of the {len(ran) - len(deep)} others.",
         "",
         "| pipeline | exact | static | dynamic | forecast | modules | restored |",
         "|---|---|---|---|---|---|---|",
@@ -77,4 +80,20 @@ def _pipelines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         shares = " | ".join(share(row, k) for k in ("static", "dynamic", "forecast", "modules"))
         exact = _yes((row.get("exact") or {}).get("same"))
         lines.append(f"| {row['pipeline']} | {exact} | {shares} | {_yes(row.get('restored'))} |")
+    if others := [r for r in rows if r.get("stage") != "ran"]:
+        lines += ["", "Not asked:", ""]
+        lines += [f"- {r['name'].rpartition('::')[2]}: {WHY.get(r['stage'], r['stage'])}: {_first_line(r)}" for r in others]
     return lines
+
+
+WHY = {"plain": "it fails without OmniCache, too", "timeout": "it takes too long", "denoisers": "it has nothing to cache"}
+
+
+def _first_line(row: Mapping[str, Any]) -> str:
+    return str(row.get("error") or row.get("refusal") or "").strip().partition("\n")[0]
+
+
+def _skips(row: Mapping[str, Any]) -> bool:
+    """Whether a static plan left out some work, whatever the part that a tiny model's blocks have in it."""
+    found = [v for way in ("static", "deep", "modules") for v in ((row.get(way) or {}).get("skipped") or {}).values()]
+    return any(share > 0.0005 for share in found)

@@ -1,5 +1,6 @@
 """Several pipelines around one denoiser, and what happens when one of them goes."""
 
+import copy
 import gc
 import threading
 import weakref
@@ -11,7 +12,7 @@ from diffusers import HeunDiscreteScheduler
 import omnicache
 from omnicache.runtime.clock import Tap
 
-from ..methods.tiny import Pipe, ddim, dit
+from ..methods.tiny import Pipe, counted, ddim, dit
 
 
 def pair():
@@ -140,3 +141,27 @@ def test_many_threads_over_one_set_of_weights(method):
     for wanted, found in zip(alone, again, strict=True):
         assert len(found) == 4
         assert all(torch.equal(wanted, x) for x in found)
+
+
+class Copies(Pipe):
+    """Steps a copy of its scheduler, as pipelines do that keep one for each frame of a video."""
+
+    def __call__(self, label: int = 1, num_inference_steps: int = 10) -> torch.Tensor:  # type: ignore[override]
+        self.scheduler.set_timesteps(num_inference_steps)
+        mine = copy.deepcopy(self.scheduler)
+        x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(label))
+        conditions = self.conditions(torch.tensor([label]))
+        with torch.no_grad():
+            for t in mine.timesteps:
+                x = mine.step(self.evaluate(x, t, conditions), t, x).prev_sample
+        return x
+
+
+def test_a_pipeline_that_steps_copies_of_its_scheduler_is_timed_by_its_timesteps():
+    pipe = Copies(dit())
+    with omnicache.cache(pipe, "fora", interval=3) as run, counted(pipe.model) as calls:
+        pipe()
+        first = calls["transformer_blocks.0.ff"]
+        pipe()
+    assert first == calls["transformer_blocks.0.ff"] - first == 4  # the first step, and every third from the second on
+    assert run.computed == "#..#..#.."
