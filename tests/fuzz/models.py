@@ -20,7 +20,7 @@ WIDTH, CHANNELS, TEXT = 8, 4, 3
 
 STREAMS = ("one", "two", "both")
 RETURNS = ("tensor", "tuple", "list", "mapping", "record", "object")
-WRITES = ("nothing", "its input", "a part's output", "between the blocks", "after the blocks")
+WRITES = ("nothing", "its input", "its input at once", "a part's output", "between the blocks", "after the blocks")
 BETWEEN = ("nothing", "an addition", "a late addition", "a reshape", "a scale")
 READS = ("nothing", "the first block", "all blocks")
 REAL = ("dit", "flux", "sd3", "latte", "unet", "unet2d")
@@ -139,6 +139,8 @@ class Block(nn.Module):
 
     def forward(self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor | None = None) -> Any:
         length = hidden_states.shape[1]
+        if self.toy.writes == "its input at once":
+            hidden_states += 0.1 * temb[:, None]
         gate = 1 + 0.3 * self.modulate(temb)[:, None]
         if self.toy.outside:
             gate = gate + SHARED["shift"]

@@ -9,12 +9,13 @@ from tests.fuzz.worlds import Act, Case, Pipe, Run
 
 import omnicache
 from omnicache.correctors import NoiseCorrection
-from omnicache.granularity import MLP, Attention, Denoiser, Stack
+from omnicache.granularity import MLP, Attention, Block, Denoiser, Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
+from omnicache.runtime.signals import ModulatedInputChange
 from omnicache.selectors import TokenScores
-from omnicache.triggers import Every, Verify
+from omnicache.triggers import Accumulate, Every, First, Verify
 
 STACK = (Policy(Every(2), Stack(), Residual(Hold())),)
 
@@ -52,6 +53,13 @@ def test_a_check_of_an_output_that_nothing_can_see_into() -> None:
     """The error of no tensors was asked for, and that raised."""
     verify = Policy(Verify(0.5, shortest=1), MLP(), Hold())
     assert check(Case(Toy(returns="object"), plan=(verify,))) == "reused"
+
+
+def test_a_block_that_writes_to_its_input_is_checked_and_looked_at_on_copies() -> None:
+    """It was run once more on what it had written to already, and so was all that came after it."""
+    assert check(Case(Toy(writes="its input"), plan=(Policy(Verify(0.5, shortest=1), Block(0), Hold()),))) == "reused"
+    accumulate = First(2) | Accumulate(ModulatedInputChange(), 5.0)
+    assert check(Case(Toy(writes="its input at once"), plan=(Policy(accumulate, MLP(), Hold()),))) == "reused"
 
 
 def test_the_first_step_is_not_rehearsed() -> None:

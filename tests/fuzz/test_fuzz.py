@@ -7,7 +7,7 @@ from diffusers.utils import logging
 from tests.fuzz.__main__ import batch, names
 from tests.fuzz.worlds import Case
 
-BATCHES = range(6)
+BATCHES = range(5)
 
 
 @pytest.fixture(autouse=True)

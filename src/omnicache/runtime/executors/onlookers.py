@@ -16,7 +16,8 @@ from omnicache.policy import Decision, Policy, Trigger
 from omnicache.runtime.executors.base import Proceed
 from omnicache.runtime.hook import Hook
 from omnicache.runtime.signals import PEEKED
-from omnicache.runtime.streams import Args, Signature, tensors_of
+from omnicache.runtime.store import own
+from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 
 if TYPE_CHECKING:
     from omnicache.runtime.evaluation import Pass
@@ -48,10 +49,12 @@ class Check:
         self.site, self.trigger = site, trigger
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
+        checked = p.forced is None and p.checks(self.trigger)
+        again = _copied(args, kwargs) if checked else (args, kwargs)
         draft = proceed(args, kwargs)
-        if p.forced is None and p.checks(self.trigger):
+        if checked:
             with p.nested(Decision.COMPUTE):
-                truth = proceed(args, kwargs)
+                truth = proceed(*again)
             pairs = zip(tensors_of(draft), tensors_of(truth), strict=True)
             if sums := p.run.ranks.total([change_sums(a, b) for a, b in pairs]):
                 p.report_error(self.trigger, torch.stack([change_of(s).max() for s in sums]).max())
@@ -84,6 +87,7 @@ class Probe:
             hooks = [Hook(module, _look) for module in self.attention]
             token = _peeking.set(True)
             try:
+                args, kwargs = _copied(args, kwargs)
                 with p.nested(Decision.COMPUTE):
                     self.block.forward(*args, **kwargs)  # not the call: that may be compiled, and is not left halfway
             except _Enough as enough:
@@ -94,6 +98,11 @@ class Probe:
                     hook.remove()
         self.attention = ()  # none of it runs: the whole block was computed in vain, once
         return None
+
+
+def _copied(args: Args, kwargs: Mapping[str, Any]) -> tuple[Args, Mapping[str, Any]]:
+    """The same call on copies: a module that is run once more than the model wants may write to what it is given."""
+    return rebuild((args, dict(kwargs)), own(tensors_of((args, kwargs))))
 
 
 _peeking: ContextVar[bool] = ContextVar("omnicache_peeking", default=False)
