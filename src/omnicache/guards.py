@@ -29,6 +29,10 @@ class Guards:
         if self.memory is not None:
             bytes_of(self.memory)
 
+    def __str__(self) -> str:
+        """The limit as it was given, in words."""
+        return self.memory if isinstance(self.memory, str) else "no limit" if self.memory is None else human_bytes(self.memory)
+
     @property
     def bytes(self) -> int | None:
         """The limit as a number of bytes."""
@@ -42,3 +46,11 @@ def bytes_of(amount: str | int) -> int:
     if found is None or found[2].lower() not in units:
         raise OmniCacheError(f'{amount!r} is no amount of memory. Write "200 MB", "1.5 GiB", or a number of bytes.')
     return int(float(found[1]) * units[found[2].lower()])
+
+
+def human_bytes(count: int) -> str:
+    """``1536`` as ``"1.5 KiB"``."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, _ = size / 1024, units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

@@ -17,10 +17,10 @@ from omnicache import zoo
 from omnicache.cli.calibrate import picture_data
 from omnicache.cli.common import err, load, print_json
 from omnicache.errors import OmniCacheError
+from omnicache.guards import human_bytes
 from omnicache.measure import accuracy
 from omnicache.measure.comparison import Comparison, Contender, environment, rounded
 from omnicache.report import write_grid, write_page
-from omnicache.runtime.trace import human_bytes
 
 GUIDANCE = 2.0
 

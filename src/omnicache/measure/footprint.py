@@ -7,11 +7,10 @@ from typing import Any
 import omnicache
 from omnicache import registry
 from omnicache.errors import OmniCacheError
-from omnicache.guards import Guards
+from omnicache.guards import Guards, human_bytes
 from omnicache.integrations.pipelines import as_call, split_call
 from omnicache.plan import Plan
 from omnicache.runtime.clock import Tap
-from omnicache.runtime.trace import human_bytes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from omnicache.runtime.trace import human_bytes
+from omnicache.guards import human_bytes
 
 MISSING = "–"
 

@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from omnicache.guards import Guards
 from omnicache.models.map import Site
 from omnicache.policy import Entry, History, Policy, Predictor, Tensors
 from omnicache.runtime.step import Step
-from omnicache.runtime.trace import human_bytes
 from omnicache.runtime.window import Window
 
 if TYPE_CHECKING:
@@ -51,17 +51,18 @@ class Keeper:
 
     Args:
         policies: the plan's.
-        limit: bytes that may be held on the model's device; None for no limit.
+        guards: what may be held on the model's device.
 
     Attributes:
+        limit: the same in bytes; None for no limit.
         how: the predictor of each policy, by the policy's id.
         window: what is to come.
         thrift: what was given up.
         predicted: bytes held at the fullest step of the run, as far as its sites are known.
     """
 
-    def __init__(self, policies: Iterable[Policy], limit: int | None):
-        self.policies, self.limit = tuple(policies), limit
+    def __init__(self, policies: Iterable[Policy], guards: Guards):
+        self.policies, self.guards, self.limit = tuple(policies), guards, guards.bytes
         self.how: Mapping[int, Predictor] = {id(p): p.how for p in self.policies}
         self.window = Window(self.policies, self.how)
         self.thrift = Thrift()
@@ -170,7 +171,7 @@ class Keeper:
 
     def __str__(self) -> str:
         """What was given up, as a sentence; empty if nothing was."""
-        return "" if self.limit is None or self.thrift == Thrift() else f"To hold at most {human_bytes(self.limit)}: {self.thrift}."
+        return "" if self.limit is None or self.thrift == Thrift() else f"To hold at most {self.guards}: {self.thrift}."
 
 
 def _formed(entry: Entry, form: tuple[tuple[torch.dtype, torch.device], ...]) -> Entry:

@@ -19,7 +19,7 @@ from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
 from omnicache.runtime.streams import tensors_of
-from omnicache.runtime.trace import Record, Trace, human_bytes
+from omnicache.runtime.trace import Record, Trace
 from omnicache.runtime.window import Window
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Run:
         self.disabled: str | None = None
         self.busy = threading.RLock()  # held during a step: nobody frees what it reads
         self.trace.notes += session.notes
-        self.keeper = Keeper(plan.policies, plan.guards.bytes)
+        self.keeper = Keeper(plan.policies, plan.guards)
         self.on_host = True  # whether the model runs in the host's memory
 
     def step(self, bound: Mapping[str, Any]) -> Step:
@@ -114,7 +114,7 @@ class Run:
         trace.thrift, trace.predicted_bytes = str(keeper), max(trace.predicted_bytes, keeper.predicted)
         trace.peak_bytes = max(trace.peak_bytes, self.bytes() if keeper.limit is not None else held)
         if not fits:
-            self.give_up(f"what the method itself holds does not fit into {human_bytes(keeper.limit or 0)}")
+            self.give_up(f"what the method itself holds does not fit into {keeper.guards}")
 
     def give_up(self, why: str) -> None:
         """Let go of everything; the rest of the run is computed."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from omnicache.guards import human_bytes
 from omnicache.policy import Signal
 from omnicache.runtime.step import Step
 
@@ -97,11 +98,3 @@ class Trace:
         lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
         lines += [f"  {n}" for n in ([self.thrift] if self.thrift else []) + self.notes]
         return "\n".join(lines)
-
-
-def human_bytes(count: int) -> str:
-    """``1536`` as ``"1.5 KiB"``."""
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, _ = size / 1024, units.pop(0)
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
