@@ -145,6 +145,15 @@ def test_a_pipeline_that_is_asked_for_a_class_by_number(folders, tmp_path):
         omnicache("run", folders["class"], "-i", "5000", "--out", str(tmp_path))
 
 
+def test_a_limit_of_memory_is_kept_and_told(folders, tmp_path):
+    made = omnicache("run", folders["class"], "--steps", "8", "-m", "fora", "--memory", "2 KB", "--out", str(tmp_path))
+    image = made["images"][0]
+    assert 0 < image["cache_bytes"] <= 2000
+    assert image["notes"][0].startswith("To hold at most 2 KB: values are kept as bfloat16")
+    with pytest.raises(OmniCacheError, match="'lots' is no amount of memory"):
+        omnicache("run", folders["class"], "-m", "fora", "--memory", "lots", "--out", str(tmp_path))
+
+
 def test_a_video_is_saved_as_one(folders, tmp_path):
     made = omnicache("run", folders["video"], "--steps", "2", "-i", "fox", "--out", str(tmp_path))["images"][0]
     film = Image.open(made["path"])
