@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from tests.fuzz.models import Real, Toy, model_of
 from tests.fuzz.oracle import check, counted, drawn
@@ -63,7 +62,6 @@ def test_a_block_that_writes_to_its_input_is_checked_and_looked_at_on_copies() -
     assert check(Case(Toy(writes="its input at once"), plan=(Policy(accumulate, MLP(), Hold()),))) == "reused"
 
 
-@pytest.mark.xfail(strict=True, reason="turns of modules inside a row that is passed over are not counted: open")
 def test_sites_inside_a_row_that_runs_twice_know_their_turn() -> None:
     """Where the row's first turn is reused and its second is not, the attentions of the second take the values of the first."""
     case = Case(Toy(layers=2, twice=True, writes="after the blocks"), plan=(Policy(First(0), Stack() | Attention(), Hold()),))

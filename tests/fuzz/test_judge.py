@@ -8,7 +8,7 @@ import pytest
 from tests.fuzz.faults import Fault, check_fault
 from tests.fuzz.models import Toy, twin_of
 from tests.fuzz.oracle import Violation, check
-from tests.fuzz.worlds import Act, Case, Run
+from tests.fuzz.worlds import Case
 
 from omnicache.granularity import MLP, Attention, Stack
 from omnicache.policy import Policy
@@ -47,7 +47,6 @@ BREAKS: dict[str, tuple[Any, str, Any, Case]] = {
     "hooks stay": (hook.Hook, "remove", lambda _: None, Case(plan=ROW)),
     "inputs are no part": (Residual, "needs_input", False, Case(Toy(writes="its input"), plan=ROW)),
     "nothing is counted": (evaluation.Pass, "count", lambda *_: None, Case(plan=ROW)),
-    "branches are one": (run.Run, "_branch", lambda *_: 0, Case(plan=ROW, acts=(Act(run=Run(guidance="calls")),))),
 }
 
 

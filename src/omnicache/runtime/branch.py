@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 from weakref import ReferenceType
 
@@ -18,10 +19,10 @@ class BranchState:
 
     def __init__(self, geometry: Any):
         self.geometry = geometry
-        self.cells: dict[tuple[int, Site, int], Cell] = {}  # by policy, site, and number of the call within a pass
-        self.chains: dict[tuple[int, Site, int], ChainState] = {}
-        self.regions: dict[tuple[int, Site, int], RegionState] = {}
-        self.shapes: dict[tuple[Site, int], tuple[Shape, Layout | None]] = {}
+        self.cells: dict[tuple[int, Site, Hashable], Cell] = {}  # by policy, site, and number of the call within a pass
+        self.chains: dict[tuple[int, Site, Hashable], ChainState] = {}
+        self.regions: dict[tuple[int, Site, Hashable], RegionState] = {}
+        self.shapes: dict[tuple[Site, Hashable], tuple[Shape, Layout | None]] = {}
         self.selectors: dict[Policy, Any] = {}
         self.correctors: dict[Corrector, Any] = {}
         self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}

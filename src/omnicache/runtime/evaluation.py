@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class Pass:
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
-        self._calls: dict[int, int] = {}
+        self._calls: dict[Any, int] = {}
 
     def decision(self, trigger: Trigger) -> Decision:
         if self.forced is not None:
@@ -156,31 +156,41 @@ class Pass:
         """Whether that proof has failed."""
         return (id(policy), site) in self.session.distrusted
 
-    def turn(self, role: Role) -> int:
-        """How often this role was called in this pass before: some models call a module several times, each on another stream."""
-        found = self._calls.get(id(role), 0)
-        self._calls[id(role)] = found + 1
-        return found
+    def turn(self, role: Role) -> Hashable:
+        """Which call of this role in this pass this is: some models call a module several times, each on another stream.
+
+        Inside another role it is counted anew at each of that one's turns, since at some of them this role may not be called.
+        """
+        place = self._place(role)
+        found = self._calls.get(place, 0)
+        self._calls[place] = found + 1
+        return found if role.outer is None else (place[1:], found)
+
+    def _place(self, role: Role) -> Any:
+        if role.outer is None:
+            return id(role)
+        outer = self._place(role.outer)
+        return id(role), self._calls.get(outer, 0), outer
 
     def take_turns(self, once: Mapping[int, int]) -> None:
-        """The same for many roles that were not called for once; by their ids, each with a 1."""
+        """The same for many roles inside no other, which were not called for once; by their ids, each with a 1."""
         if self._calls.keys().isdisjoint(once):
             self._calls.update(once)
         else:
             for role in once:
                 self._calls[role] = self._calls.get(role, 0) + 1
 
-    def cell(self, policy: Policy, site: Site, turn: int) -> Cell:
+    def cell(self, policy: Policy, site: Site, turn: Hashable) -> Cell:
         return get_or_make(self.branch.cells, (id(policy), site, turn), lambda: Cell(policy, site))
 
-    def chain(self, policy: Policy, site: Site, turn: int) -> ChainState:
+    def chain(self, policy: Policy, site: Site, turn: Hashable) -> ChainState:
         return get_or_make(self.branch.chains, (id(policy), site, turn), ChainState)
 
-    def region(self, policy: Policy, site: Site, turn: int) -> RegionState:
+    def region(self, policy: Policy, site: Site, turn: Hashable) -> RegionState:
         return get_or_make(self.branch.regions, (id(policy), site, turn), lambda: RegionState(policy, site))
 
     @property
-    def shapes(self) -> dict[tuple[Site, int], tuple[Shape, Layout | None]]:
+    def shapes(self) -> dict[tuple[Site, Hashable], tuple[Shape, Layout | None]]:
         return self.branch.shapes
 
     def selector_state(self, policy: Policy) -> Any:

@@ -34,9 +34,18 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         self._check()
         self._probe()
         super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
+        self._nest(model.model, None)
 
     def _add(self, module: nn.Module, role: Role) -> None:
         self._found.setdefault(module, []).append(role)
+
+    def _nest(self, module: nn.Module, outer: Role | None) -> None:
+        """Tell each role which one is around it."""
+        for role in self.get(module, ()):
+            role.outer = outer
+            outer = role if isinstance(role, (Chain, Region, Whole)) else outer
+        for child in module.children():
+            self._nest(child, outer)
 
     def _govern(self, policy: Policy) -> None:
         sites = policy.where.select(self.model)

@@ -24,6 +24,8 @@ class Role(Protocol):
 
     rank: int
     """Outer roles have lower ranks."""
+    outer: Role | None
+    """The next role around this one that may keep it from being called; None where there is none."""
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any: ...
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from omnicache.models.map import Site
 from omnicache.policy import Decision, History, Policy, Tensors
-from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.executors.base import RANKS, Cell, Proceed, Role
 from omnicache.runtime.hook import standing_in
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.store import own, versions
@@ -113,6 +113,8 @@ class Chain:
     last one puts in the estimate.
     """
 
+    outer: Role | None = None
+
     def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature]):
         self.site, self.index, self.policy, self.rank = site, index, policy, RANKS[site.kind]
         self.block = site.modules[index]
@@ -168,7 +170,11 @@ class Chain:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
         if segment is p.segment and not proving and segment.inner:  # what the inner blocks would have counted
-            p.take_turns(segment.turns)
+            if self.outer is None:
+                p.take_turns(segment.turns)
+            else:
+                for i in range(segment.first + 1, segment.last):
+                    p.turn(state.roles[i])
             p.record.reused += len(segment.inner)
             standing_in.set(None)
         p.segment = None

@@ -13,7 +13,7 @@ from torch import nn
 from omnicache.kernels import change_of, change_sums
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Trigger
-from omnicache.runtime.executors.base import Proceed
+from omnicache.runtime.executors.base import Proceed, Role
 from omnicache.runtime.hook import Hook
 from omnicache.runtime.signals import PEEKED
 from omnicache.runtime.store import own
@@ -27,6 +27,7 @@ class Watch:
     """Shows a selector what happens at a site on computed steps."""
 
     rank = 5
+    outer: Role | None = None
 
     def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature]):
         self.site, self.policy, self.signature = site, policy, signatures[site.modules[0]]
@@ -44,6 +45,7 @@ class Check:
     """Compares, at one site, what the estimates inside it lead to with what computing it gives, on the same input."""
 
     rank = 3
+    outer: Role | None = None
 
     def __init__(self, site: Site, trigger: Trigger):
         self.site, self.trigger = site, trigger
@@ -70,6 +72,7 @@ class Probe:
     """
 
     rank = 1
+    outer: Role | None = None
 
     def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature], attention: tuple[nn.Module, ...]):
         self.block, self.signature, self.attention = block, signatures[block], attention

@@ -7,7 +7,7 @@ from torch import nn
 
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Tensors
-from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.executors.base import RANKS, Cell, Proceed, Role
 from omnicache.runtime.store import Lent, own
 from omnicache.runtime.streams import Args, Shape, Signature, tensors_of
 
@@ -34,6 +34,8 @@ class RegionState:
 
 class Region:
     """A module of a region: passed over by a stand-in when the region is reused, unless it is the exit."""
+
+    outer: Role | None = None
 
     def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature]):
         self.site, self.policy, self.rank = site, policy, RANKS[site.kind]

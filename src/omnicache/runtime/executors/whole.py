@@ -9,7 +9,7 @@ from torch import nn
 from omnicache.kernels import gather_rows, scatter_rows
 from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Tensors
-from omnicache.runtime.executors.base import RANKS, Cell, Proceed
+from omnicache.runtime.executors.base import RANKS, Cell, Proceed, Role
 from omnicache.runtime.store import versions
 from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, tensors_of
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 class Whole:
     """A site of one module whose output is kept as it is."""
+
+    outer: Role | None = None
 
     def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature]):
         self.site, self.policy, self.rank = site, policy, RANKS[site.kind]
