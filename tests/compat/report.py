@@ -65,7 +65,7 @@ def _pipelines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "diffusers' test suite has a tiny pipeline for nearly every class. `python -m tests.compat.upstream` runs OmniCache on",
         "each, given a checkout of it; shares are of the work of all its denoisers in a run of about eight steps.",
-        f"Work is skipped in a static way on {sum(map(_skips, deep))} of the {len(deep)} whose denoiser has two blocks or more,"
+        f"Work is skipped in a static way on {sum(map(_skips, deep))} of the {len(deep)} whose denoiser has two blocks or more, "
         f"and on {sum(map(_skips, ran)) - sum(map(_skips, deep))} of the {len(ran) - len(deep)} others.",
         "",
         "| pipeline | exact | static | dynamic | forecast | modules | restored |",
