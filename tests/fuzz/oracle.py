@@ -248,14 +248,17 @@ def _law_of_an_act(world: World, act: Act, plan: Plan, run: Caching) -> Caching:
     with omnicache.cache(twin.pipe, plan) as fresh:
         wanted = played(twin, act, fresh)
         notes += fresh.trace.notes
-    law(len(found) == len(wanted), "3 (runs got lost)")
+    thinned = plan.steps != 1.0 and act.what not in (
+        "run",
+        "anew",
+    )  # a scheduler is thinned out once it is known: from its second run on
+    law(len(found) == len(wanted) or thinned, "3 (runs got lost)")
     size = (act.run.batch, *models.shape_of(world.case.kind, act.run.large))
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(found, wanted, strict=False):
         law(a.shape == size and a.dtype == torch.float32, "1 (shape)", a.shape, size)
         law(bool(torch.isfinite(a).all()) or _wild(world, plan, act), "1 (not finite)")
-        # A first reuse that failed its proof was computed, and later runs know it beforehand. And fewer steps are asked for only
-        # once a scheduler is known.
-        known = any("is read outside" in n for n in notes) or (plan.steps != 1.0 and act.what not in ("run", "anew"))
+        # A first reuse that failed its proof was computed, and later runs know it beforehand.
+        known = thinned or any("is read outside" in n for n in notes)
         # Of the same kind: once a row is proved, what is added inside it from the middle of a run on is no longer looked for.
         known |= isinstance(world.case.kind, models.Toy) and world.case.kind.between == "a late addition"
         known |= act.what == "bare" and world.case.scheduler in TWICE
