@@ -112,3 +112,9 @@ def test_gather_and_scatter(given_rows: Any, dtype: torch.dtype, seed: int) -> N
         wanted = fresh[b, chosen[b].index(n)] if n in chosen[b] else x[b, n]
         assert torch.equal(out[b, n], wanted)
     assert torch.equal(scatter_rows(x, index, gather_rows(x, index)), x)
+
+
+def test_entries_of_weight_zero_are_not_read() -> None:
+    lost = torch.full((2, 3), torch.nan)
+    for history, weights in (([torch.ones(2, 3), lost], [1.0, 0.0]), ([lost, torch.ones(2, 3)], [0.0, 1.0])):
+        assert torch.equal(weighted_sum(history, weights), torch.ones(2, 3))
