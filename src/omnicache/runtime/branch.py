@@ -37,7 +37,8 @@ class BranchState:
 
     def free(self) -> None:
         """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
-        for table in (self.cells, self.chains, self.regions, self.shapes, self.selectors, self.correctors, self.seen):
+        self.forget()
+        for table in (self.cells, self.chains, self.regions, self.shapes):
             table.clear()
 
     def all_cells(self) -> list[Cell]:
@@ -52,7 +53,4 @@ class BranchState:
             table.clear()
 
     def kept(self) -> list[Any]:
-        histories: list[Any] = [c.history for c in self.cells.values()]
-        histories += [c.histories for c in self.chains.values()]
-        histories += [r.cell.history for r in self.regions.values()]
-        return [histories, self.selectors, self.correctors, self.seen]
+        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen]

@@ -172,13 +172,13 @@ class Pass:
         outer = self._place(role.outer)
         return id(role), self._calls.get(outer, 0), outer
 
-    def take_turns(self, once: Mapping[int, int]) -> None:
-        """The same for many roles inside no other, which were not called for once; by their ids, each with a 1."""
-        if self._calls.keys().isdisjoint(once):
-            self._calls.update(once)
+    def take_turns(self, roles: Mapping[int, Role]) -> None:
+        """The same for many roles of one site, by their ids, that were passed over."""
+        if self._calls.keys().isdisjoint(roles) and all(role.outer is None for role in roles.values()):
+            self._calls.update(dict.fromkeys(roles, 1))
         else:
-            for role in once:
-                self._calls[role] = self._calls.get(role, 0) + 1
+            for role in roles.values():
+                self.turn(role)
 
     def cell(self, policy: Policy, site: Site, turn: Hashable) -> Cell:
         return get_or_make(self.branch.cells, (id(policy), site, turn), lambda: Cell(policy, site))

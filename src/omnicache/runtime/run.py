@@ -70,10 +70,8 @@ class Run:
                 self.start = max(clock.place(now) - clock.taken, 0)
                 self.tells = now is not None and clock.shows(self.start, now)
                 clock.began = self.start
-            index, at = clock.taken, self.start + clock.taken
-            total = len(clock.times) - self.start if clock.times else None
-            when = clock.times[at] if at < len(clock.times) else None
-            sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
+            index, total = clock.taken, len(clock.times) - self.start if clock.times else None
+            when, sigma = self._listed(clock, index)
         step = Step(index, total, when, sigma, self._branch(index, bound))
         if not self.checked:
             self.checked = True
@@ -81,15 +79,18 @@ class Run:
             self._look_ahead(step)
         return step
 
+    def _listed(self, clock: Clock, index: int) -> tuple[float | None, float | None]:
+        """The time and the noise level that the scheduler lists for a step of this run."""
+        at = (self.start or 0) + index
+        return clock.times[at] if at < len(clock.times) else None, clock.sigmas[at] if at < len(clock.sigmas) else None
+
     def _look_ahead(self, step: Step) -> None:
         """Find out what is to come from ``step`` on; it lies ahead itself, unless it has been decided."""
         clock, steps = self.clock, []
         if clock is not None and self.start is not None and step.total is not None and self.disabled is None:
             begun = any(t.decided == step.index for t in self.triggers.values())
             for i in range(step.index + begun, step.total):
-                at = self.start + i
-                sigma = clock.sigmas[at] if at < len(clock.sigmas) else None
-                steps.append(Step(i, step.total, clock.times[at] if at < len(clock.times) else None, sigma, step.branch))
+                steps.append(Step(i, step.total, *self._listed(clock, i), step.branch))
         self.keeper.window = Window.after(self.session.plan.policies, self.keeper.how, self.triggers.values(), steps)
 
     def evaluated(self, record: Record, branch: BranchState) -> None:
@@ -118,10 +119,13 @@ class Run:
 
     def give_up(self, why: str) -> None:
         """Let go of everything; the rest of the run is computed."""
-        self.disabled = f"The rest of the run was computed: {why}."
-        self.trace.note(self.disabled)
-        warn(f"OmniCache ({self.session.plan.method}): {self.disabled}")
+        self._stand_back(f"The rest of the run was computed: {why}.")
         self.free()
+
+    def _stand_back(self, sentence: str) -> None:
+        self.disabled = sentence
+        self.trace.note(sentence)
+        warn(f"OmniCache ({self.session.plan.method}): {sentence}")
 
     def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
         if index != self.at:
@@ -170,9 +174,7 @@ class Run:
                 f"not to be seen (known names: {', '.join(TIMES)}, and any with 'timestep' in it)"
             )
         if why is not None:
-            self.disabled = f"Nothing was reused: {why}."
-            self.trace.note(self.disabled)
-            warn(f"OmniCache ({plan.method}): {self.disabled}")
+            self._stand_back(f"Nothing was reused: {why}.")
 
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""

@@ -71,8 +71,8 @@ class _Segment:
     handed: Tensors = ()  # and what the last one handed on
     inner: dict[nn.Module, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)
     """How the blocks between the first and the last hand their inputs on, once it is proved."""
-    turns: dict[int, int] = field(default_factory=dict)
-    """Their roles' ids, each with a 1."""
+    turns: dict[int, Chain] = field(default_factory=dict)
+    """Their roles by id."""
 
     def handed_on(self, p: Pass, given: Tensors) -> None:
         """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
@@ -169,12 +169,8 @@ class Chain:
         if proving:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
-        if segment is p.segment and not proving and segment.inner:  # what the inner blocks would have counted
-            if self.outer is None:
-                p.take_turns(segment.turns)
-            else:
-                for i in range(segment.first + 1, segment.last):
-                    p.turn(state.roles[i])
+        if segment.inner and not proving:  # what the inner blocks would have counted
+            p.take_turns(segment.turns)
             p.record.reused += len(segment.inner)
             standing_in.set(None)
         p.segment = None
@@ -248,7 +244,7 @@ class Chain:
         segment.inner, segment.turns = {}, {}
         for i in range(run.first + 1, run.last):
             role, shape = state.roles[i], state.shapes[i]
-            segment.turns[id(role)] = 1
+            segment.turns[id(role)] = role
             segment.inner[role.block] = shape.hand_on(role.signature, state.layouts[type(role.block), len(shape.sizes)])
         segment.cell.learn(p, entry, run.outputs)
         state.built.append(segment)
