@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.runtime.hook import is_compiled
 from omnicache.runtime.ranks import check_group, ranks_of
+from omnicache.runtime.runs import request
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
 
@@ -66,15 +67,9 @@ class Caching:
     def plan(self) -> Plan:
         return self.sessions[0].plan
 
-    @contextmanager
-    def request(self, name: Any) -> Iterator[None]:
+    def request(self, name: Any) -> AbstractContextManager[None]:
         """Calls inside belong to the request ``name``: interleaved requests on one thread keep apart."""
-        from contextlib import ExitStack
-
-        with ExitStack() as stack:
-            for session in self.sessions:
-                stack.enter_context(session.request(name))
-            yield
+        return request(name)
 
     def __str__(self) -> str:
         return "\n".join(str(s.trace) for s in self.sessions)
@@ -232,7 +227,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
         raise OmniCacheError(f"{method} has nothing to calibrate; use omnicache.cache(pipe, {method!r}) as it is.")
     listed = check_inputs(inputs)
     known = {o.name for o in registry.options_of(entry.calibrate)} - {"pipe", "inputs", "call", "progress"}
-    ours, call = split_call(pipe, options, known)
+    ours, call = split_call(pipe, options, known, "this calibration")
     registry.check_options(f"calibration of {method}", entry.calibrate, ours)
     for model in denoisers(pipe):
         if _session_of(model) is not None:

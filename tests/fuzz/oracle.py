@@ -25,7 +25,7 @@ from omnicache.runtime.trace import Record, Trace
 from omnicache.triggers import Every, First
 
 from . import models
-from .worlds import SCHEDULERS, Act, Case, Pipe, Run, bare, finished
+from .worlds import SCHEDULERS, Act, Case, Pipe, Run, asked_for, bare, finished
 
 
 class Violation(AssertionError):
@@ -78,7 +78,7 @@ def reach(root: Any, wanted: type) -> list[Any]:
 
 def kept(run: Caching) -> list[Any]:
     """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for s in run.sessions for r in s._runs.values()]
+    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for s in run.sessions for r in s.runs]
 
 
 @contextlib.contextmanager
@@ -385,6 +385,8 @@ class Tape:
     """The first step at which a value was asked for that had not been recorded."""
     strange: int = 10**6
     """The first step at which a site was given another input than when all was computed."""
+    mixed: int = 10**6
+    """The first step at which a guidance branch was given what another one had learned."""
 
     def find(self, where: Any, x: Tensors, y: Tensors) -> int:
         """The cell that had these values there; -1 if none, or several, had."""
@@ -401,6 +403,7 @@ def _equal(a: Tensors, b: Tensors) -> bool:
 @dataclass(frozen=True, eq=False)
 class Marked(Entry):
     cell: int = -1
+    branch: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,7 +419,7 @@ class Truth(Predictor):
     playing: bool = False
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
-        where = (step.branch, step.index)
+        where = self._where(history, step)
         if self.playing:
             cell = self.tape.find(where, x, y)
         else:
@@ -425,12 +428,18 @@ class Truth(Predictor):
                 self.tape.cells.append({})
                 cell = len(self.tape.cells) - 1
             self.tape.cells[cell][where] = (tuple(t.clone() for t in x), tuple(t.clone() for t in y))
-        return (Marked(step, tuple(t.clone() for t in y), cell),)
+        return (Marked(step, tuple(t.clone() for t in y), cell, where[0]),)
+
+    def _where(self, history: History, step: Step) -> tuple[str, int]:
+        if any(isinstance(e, Marked) and e.branch != asked_for.get() for e in history):
+            self.tape.mixed = min(self.tape.mixed, step.index)
+        return asked_for.get(), step.index
 
     def estimate(self, history: History, step: Step, x: Tensors) -> Tensors:
         newest = history[0]
         assert isinstance(newest, Marked)
-        known = self.tape.cells[newest.cell].get((step.branch, step.index)) if newest.cell >= 0 else None
+        where = self._where(history, step)
+        known = self.tape.cells[newest.cell].get(where) if newest.cell >= 0 else None
         if known is None or [t.shape for t in known[1]] != [t.shape for t in newest.tensors]:
             self.tape.lost = min(self.tape.lost, step.index)
             return newest.tensors
@@ -453,6 +462,8 @@ def law_truth(case: Case, plan: Plan, run: Run) -> None:
     drawn(case, always(told(playing=False)), run)
     with omnicache.cache(pipe := Pipe(case), told(playing=True)) as caching:
         found = list(pipe.steps(run))
+    mixed = min(t.mixed for t in tapes)
+    law(mixed >= len(found), "right (a guidance branch is given what another one has learned) at step", mixed)
     known = min(t.lost for t in tapes)  # what is true up to there
     strange = min(t.strange for t in tapes)
     law(strange >= min(known, len(found)), "right (a site is given another input than when all was computed) at step", strange)

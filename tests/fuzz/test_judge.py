@@ -8,7 +8,7 @@ import pytest
 from tests.fuzz.faults import Fault, check_fault
 from tests.fuzz.models import Toy, twin_of
 from tests.fuzz.oracle import Violation, check
-from tests.fuzz.worlds import Case
+from tests.fuzz.worlds import Act, Case, Run
 
 from omnicache.granularity import MLP, Attention, Stack
 from omnicache.policy import Policy
@@ -30,6 +30,12 @@ def leaks(self: Any) -> None:
     KEPT.append(list(self.branches.values()))
 
 
+def one_branch(self: Any, index: int, call: Any) -> int:
+    """In place of ``Run._branch``."""
+    self.at = index
+    return 0
+
+
 @pytest.fixture(autouse=True)
 def _afresh():
     """What is broken stays so in the models that cases share."""
@@ -44,6 +50,7 @@ BREAKS: dict[str, tuple[Any, str, Any, Case]] = {
     "nothing is freed": (run.Run, "free", leaks, Case(plan=ROW)),
     "nothing is proved": (evaluation.Pass, "proves", lambda *_: False, Case(Toy(reads="the first block"), plan=ROW)),
     "all calls are one": (evaluation.Pass, "turn", lambda *_: 0, Case(Toy(twice=True), plan=PARTS)),
+    "branches are one": (run.Run, "_branch", one_branch, Case(plan=ROW, acts=(Act(run=Run(guidance="calls")),))),
     "hooks stay": (hook.Hook, "remove", lambda _: None, Case(plan=ROW)),
     "inputs are no part": (Residual, "needs_input", False, Case(Toy(writes="its input"), plan=ROW)),
     "nothing is counted": (evaluation.Pass, "count", lambda *_: None, Case(plan=ROW)),

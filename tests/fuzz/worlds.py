@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -178,8 +179,13 @@ def _conditions(kind: Kind, run: Run) -> dict[str, dict[str, Tensor]]:
     return {name: conditions_of(kind, found) for name, found in (("cond", labels), ("uncond", none), ("both", none + labels))}
 
 
+asked_for: ContextVar[str] = ContextVar("asked_for", default="")
+"""Which guidance branch the loop asks the model for, whatever the library takes it for."""
+
+
 def _guided(parts: Any, guidance: str, x: Tensor, t: Tensor, told: dict[str, dict[str, Tensor]]) -> Tensor:
     def call(name: str, given: Tensor) -> Tensor:
+        asked_for.set(name)
         named = guidance == "contexts" and hasattr(parts.transformer, "cache_context")
         with parts.transformer.cache_context(name) if named else nullcontext():
             asked = arguments(parts.kind, given, t, {**told[name], **places_of(parts.kind, given)})

@@ -244,7 +244,7 @@ def reach(root: Any, wanted: type[Found]) -> list[Found]:
 
 def kept(run: Any) -> list[Any]:
     """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in run.sessions[0]._runs.values()]
+    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in run.sessions[0].runs]
 
 
 # --- which combinations ----------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_refreshed_rows_are_kept_and_the_whole_cache_is_added():
 
 def cell(session, name):
     """What the one run in progress keeps for a site."""
-    (run,) = session._runs.values()
+    (run,) = session.runs
     (branch,) = run.branches.values()
     return next(found for (_, site, _), found in branch.cells.items() if site.name == name)
 

@@ -192,7 +192,7 @@ def test_the_sites_that_stay_are_those_that_save_most():
     """A feed-forward network has more parameters than an attention layer, and its output is as large."""
     _, run, _ = bounded(10**9)
     _, tight, _ = bounded(run.cache_bytes // 8)
-    left = tight.sessions[0].last.keeper.thrift.left
+    left = tight.sessions[0].runs.last.keeper.thrift.left
     assert left
     assert {site.kind for site in left} == {"attention"}
 
@@ -202,7 +202,7 @@ def test_sites_that_do_not_fit_are_computed_and_the_others_reused():
     _, free, _ = bounded(10**9)
     with omnicache.cache(pipe, TAYLOR, guards=Guards(memory=free.cache_bytes // 8)) as run, counted(pipe.model) as calls:
         pipe(num_inference_steps=20, guidance="calls")
-    left = {site.name for site in run.sessions[0].last.keeper.thrift.left}
+    left = {site.name for site in run.sessions[0].runs.last.keeper.thrift.left}
     assert all(calls[name] == 40 for name in left)
     assert 0 < calls["transformer_blocks.0.ff"] < 40
     assert "o" in run.computed
@@ -307,7 +307,7 @@ def test_a_run_that_meets_the_end_of_memory_goes_on_without_a_cache(error, step,
         missing = [True]
 
         def block(module: Any, args: Any) -> None:
-            at = run.sessions[0]._newest()
+            at = run.sessions[0].runs.newest()
             if missing and at is not None and at.at >= step:
                 missing.clear()
                 raise error

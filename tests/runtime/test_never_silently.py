@@ -202,13 +202,8 @@ def test_what_is_kept_does_not_hold_the_graph_of_old_steps():
             x = torch.ones(1, 4, 8, 8)
             pipe.model(x, timestep=t.expand(1), class_labels=torch.tensor([1])).sample.sum().backward()
             pipe.scheduler.step(torch.zeros_like(x), t, x)
-        kept = [
-            e
-            for b in run.sessions[0]._runs.popitem()[1].branches.values()
-            for c in b.chains.values()
-            for h in c.histories
-            for e in h
-        ]
+        (current,) = run.sessions[0].runs
+        kept = [entry for branch in current.branches.values() for cell in branch.all_cells() for entry in cell.history]
     assert kept
     assert not any(t.requires_grad for e in kept for t in e.tensors)
 

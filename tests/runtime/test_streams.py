@@ -21,7 +21,7 @@ REUSE = "#...."
 
 def segments(run) -> list[list[tuple[int, int]]]:
     """First and last block of what was learned as one function, in the run in progress."""
-    (current,) = run.sessions[0]._runs.values()
+    (current,) = run.sessions[0].runs
     return [
         sorted({(s.first, s.last) for s in chain.owner.values()})
         for branch in current.branches.values()

@@ -79,8 +79,8 @@ def check_inputs(inputs: Any) -> list[Any]:
     return list(inputs)
 
 
-def split_call(pipe: Any, given: Mapping[str, Any], own: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort keyword arguments into our own options and arguments of the pipeline's call.
+def split_call(pipe: Any, given: Mapping[str, Any], own: set[str], whose: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort keyword arguments into our own options, of ``whose`` ("fora", "this calibration"), and arguments of the pipeline's call.
 
     Raises:
         OmniCacheError: one is neither.
@@ -91,7 +91,7 @@ def split_call(pipe: Any, given: Mapping[str, Any], own: set[str]) -> tuple[dict
     for name in given:
         if name not in ours and name not in theirs:
             raise OmniCacheError(
-                f"{name!r} is neither an option of this calibration nor an argument of {type(pipe).__name__}."
+                f"{name!r} is neither an option of {whose} nor an argument of {type(pipe).__name__}."
                 f"{nearest(name, [*own, *parameters])}"
             )
     return ours, theirs

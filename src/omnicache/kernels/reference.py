@@ -19,7 +19,8 @@ def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> t
     """
     kind = history[0].dtype
     if len(history) == 2 and weights[0] == 1.0 and weights[1] != 0.0 and kind is torch.float32 is history[1].dtype:
-        return torch.add(history[0], history[1], alpha=weights[1])  # a residual, as at nearly every reused step: the short way
+        # a residual, as at nearly every reused step: the short way
+        return history[0] + history[1] if weights[1] == 1.0 else torch.add(history[0], history[1], alpha=weights[1])
     wide = torch.promote_types(kind, torch.float32)
     used = [(h, w) for h, w in zip(history, weights, strict=True) if w != 0.0]
     if not used:

@@ -48,7 +48,7 @@ def footprint(pipe: Any, given: Any, method: str | Path | Plan, guards: Guards |
         raise OmniCacheError(f"{type(pipe).__name__} has no scheduler, so where its first step ends is not known. Pass a pipeline.")
     named = isinstance(method, str) and not method.endswith(".json")
     known = {o.name for o in registry.get(str(method)).options} if named else set()
-    ours, call = split_call(pipe, options, known)
+    ours, call = split_call(pipe, options, known, str(method) if named else "this plan")
     with omnicache.cache(pipe, method, guards=guards, **ours) as run:
         tap = Tap(scheduler, "step", _stop)
         scheduler.step = tap

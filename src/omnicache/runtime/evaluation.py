@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,9 +21,6 @@ from omnicache.runtime.signals import moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
-
-if TYPE_CHECKING:
-    pass
 
 active: ContextVar[Pass | None] = ContextVar("omnicache_pass", default=None)
 """The evaluation in progress, for the hooks inside the model."""
@@ -149,7 +146,7 @@ class Pass:
 
     def bars(self, site: Site) -> bool:
         """Whether a site must run at every step: somebody reads what its modules keep, or there is no room to keep its values."""
-        barred, left = self.session.barred, self.run.keeper.thrift.left
+        barred, left = self.session.attached.barred, self.run.keeper.thrift.left
         return (bool(barred) and site in barred) or (bool(left) and site in left)
 
     def distrusts(self, policy: Policy, site: Site) -> bool:
@@ -172,12 +169,12 @@ class Pass:
         outer = self._place(role.outer)
         return id(role), self._calls.get(outer, 0), outer
 
-    def take_turns(self, roles: Mapping[int, Role]) -> None:
-        """The same for many roles of one site, by their ids, that were passed over."""
-        if self._calls.keys().isdisjoint(roles) and all(role.outer is None for role in roles.values()):
-            self._calls.update(dict.fromkeys(roles, 1))
+    def take_turns(self, roles: Iterable[Role], first: Mapping[int, int]) -> None:
+        """The same for many roles that were passed over. ``first``: what their first turns come to, by id; empty if not known."""
+        if first and self._calls.keys().isdisjoint(first):
+            self._calls.update(first)
         else:
-            for role in roles.values():
+            for role in roles:
                 self.turn(role)
 
     def cell(self, policy: Policy, site: Site, turn: Hashable) -> Cell:

@@ -23,8 +23,8 @@ standing_in: ContextVar[Mapping[nn.Module, Callable[..., Any]] | None] = Context
 """Modules that are called for nothing at the moment, and what answers in their place: ``(args, kwargs)``. Nearly every call of a
 reused step is one of those, so they are told before anything else is asked."""
 
-Call = Callable[..., Any]
-Handler = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+Plain = Callable[..., Any]
+Handler = Callable[[Plain, tuple[Any, ...], dict[str, Any]], Any]
 SLOT = "_compiled_call_impl"
 
 
@@ -44,7 +44,7 @@ class Hook:
         self.module, self._handler, self.shut_out = module, handler, False
         self._before = module.__dict__.get(SLOT)
         self._live = True
-        call: Call = self._before if self._before is not None else module._call_impl
+        call: Plain = self._before if self._before is not None else module._call_impl
 
         def entry(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_dynamo_compiling():
@@ -80,7 +80,7 @@ class Hook:
             setattr(self.module, SLOT, self._before)
 
 
-def _uncompiled(entry: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _uncompiled(entry: Plain, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call, with the compiler off for all that it calls, except for what has a compiled call of its own."""
     entry.hook.shut_out = True  # type: ignore[attr-defined]
     return torch.compiler.disable(entry)(*args, **kwargs)

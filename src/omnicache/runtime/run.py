@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from omnicache.errors import warn
 from omnicache.policy import Decision
-from omnicache.runtime.arguments import TIMES, condition_of, time_of
 from omnicache.runtime.branch import BranchState
+from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.decisions import TriggerState
 from omnicache.runtime.keeper import Keeper
@@ -55,24 +54,24 @@ class Run:
         self.keeper = Keeper(plan.policies, plan.guards)
         self.on_host = True  # whether the model runs in the host's memory
 
-    def step(self, bound: Mapping[str, Any]) -> Step:
+    def step(self, call: Call) -> Step:
         """The step that this call of the denoiser belongs to. Reads the timestep from the device at most once a run, if there
         is a scheduler; without one, at every call."""
         clock = self.clock
         if clock is None:
-            now = time_of(bound)
+            now = call.time
             if self.count < 0 or now is None or now != self.now:
                 self.count, self.now = self.count + 1, now
             index, total, when, sigma = self.count, None, now, None
         else:
             if self.start is None:
-                now = time_of(bound)
+                now = call.time
                 self.start = max(clock.place(now) - clock.taken, 0)
                 self.tells = now is not None and clock.shows(self.start, now)
                 clock.began = self.start
             index, total = clock.taken, len(clock.times) - self.start if clock.times else None
             when, sigma = self._listed(clock, index)
-        step = Step(index, total, when, sigma, self._branch(index, bound))
+        step = Step(index, total, when, sigma, self._branch(index, call))
         if not self.checked:
             self.checked = True
             self._fits(total, clock is None and when is None)
@@ -127,21 +126,21 @@ class Run:
         self.trace.note(sentence)
         warn(f"OmniCache ({self.session.plan.method}): {sentence}")
 
-    def _branch(self, index: int, bound: Mapping[str, Any]) -> str | int:
+    def _branch(self, index: int, call: Call) -> str | int:
         if index != self.at:
             self.at, self.here = index, []
-        branch = self._known(bound)
+        branch = self._known(call)
         if branch is None or branch in self.here:  # its place among the calls of the step that are not known to be others
             branch = len(self.here) if len(self.here) not in self.here else min(set(range(len(self.here))) - set(self.here))
         self.here.append(branch)
         return branch
 
-    def _known(self, bound: Mapping[str, Any]) -> str | int | None:
+    def _known(self, call: Call) -> str | int | None:
         """The branch of a call that says which it is: by its context, or by a condition that was seen before."""
         name = branch_name.get()
         if name is not None:
             return name
-        condition = condition_of(bound)
+        condition = call.condition
         # Guidance that is switched off late leaves one call where there were two: the condition tells which.
         known = [b for b, s in self.branches.items() if s.condition is not None and s.condition() is condition]
         return known[0] if len(known) == 1 and condition is not None else None
@@ -157,9 +156,9 @@ class Run:
             self.upward = True
         return now < self.now if self.upward else now > self.now
 
-    def again(self, index: int, bound: Mapping[str, Any]) -> bool:
+    def again(self, index: int, call: Call) -> bool:
         """Whether a call at ``index`` is of a branch that was evaluated there already: then a step has gone by unnoticed."""
-        return index == self.at and self._known(bound) in self.here
+        return index == self.at and self._known(call) in self.here
 
     def _fits(self, total: int | None, blind: bool) -> None:
         plan = self.session.plan
@@ -192,14 +191,13 @@ class Run:
             if state.decided == step.index and state.decision is not Decision.COMPUTE:
                 state.settle(Decision.COMPUTE)
 
-    def state_of(self, step: Step, geometry: Any, bound: Mapping[str, Any]) -> BranchState:
+    def state_of(self, step: Step, call: Call) -> BranchState:
         state = self.branches.get(step.branch)
-        if state is None or state.geometry != geometry:
+        if state is None or state.geometry != call.geometry:
             # A new shape, dtype or device: what was kept is of no use.
-            state = self.branches[step.branch] = BranchState(geometry)
-            self.on_host = all(t.device.type == "cpu" for v in bound.values() for t in tensors_of(v))
-            condition = condition_of(bound)
-            state.condition = ref(condition) if condition is not None else None
+            state = self.branches[step.branch] = BranchState(call.geometry)
+            self.on_host = all(t.device.type == "cpu" for v in call.bound.values() for t in tensors_of(v))
+            state.condition = ref(call.condition) if call.condition is not None else None
         return state
 
     def bytes(self) -> int:

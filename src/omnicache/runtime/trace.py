@@ -58,6 +58,13 @@ class Trace:
     """False where an accelerator did the work: nothing waits for it, so the seconds are those of launching."""
     seconds_by_mark: dict[str, list[float]] = field(default_factory=dict)
 
+    def add(self, record: Record, seconds: float, on_host: bool) -> None:
+        """One evaluation more, and what it took."""
+        self.records.append(record)
+        self.timed &= on_host
+        self.seconds += seconds
+        self.seconds_by_mark.setdefault(record.mark, []).append(seconds)
+
     def note(self, sentence: str) -> None:
         """Said once, however often it happens."""
         if sentence not in self.notes:

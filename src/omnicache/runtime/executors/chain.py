@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from omnicache.models.map import Site
-from omnicache.policy import Decision, History, Policy, Tensors
+from omnicache.policy import Decision, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Cell, Proceed, Role
 from omnicache.runtime.hook import standing_in
 from omnicache.runtime.ranks import Ranks
@@ -71,8 +71,10 @@ class _Segment:
     handed: Tensors = ()  # and what the last one handed on
     inner: dict[nn.Module, Callable[[Args, Mapping[str, Any]], Any]] = field(default_factory=dict)
     """How the blocks between the first and the last hand their inputs on, once it is proved."""
-    turns: dict[int, Chain] = field(default_factory=dict)
-    """Their roles by id."""
+    passed: tuple[Chain, ...] = ()
+    """Their roles,"""
+    turns: Mapping[int, int] = field(default_factory=dict)
+    """and what ``Pass.take_turns`` is to count for them, if they are not inside other roles."""
 
     def handed_on(self, p: Pass, given: Tensors) -> None:
         """If what a block is given is not what the one before returned, something was added, and the proof has swallowed it."""
@@ -94,10 +96,6 @@ class ChainState:
         self.shapes: dict[int, Shape] = {}
         self.layouts: dict[tuple[type, int], Layout] = {}  # by class and number of outputs: one class may serve two kinds of rows
         self.roles: dict[int, Chain] = {}
-
-    @property
-    def histories(self) -> list[History]:
-        return [s.cell.history for s in set_of(self.owner.values())]
 
 
 def set_of(segments: Any) -> list[_Segment]:
@@ -170,7 +168,7 @@ class Chain:
             segment.handed_on(p, entry)
             entry, segment.entered, segment.handed = segment.entered, (), ()
         if segment.inner and not proving:  # what the inner blocks would have counted
-            p.take_turns(segment.turns)
+            p.take_turns(segment.passed, segment.turns)
             p.record.reused += len(segment.inner)
             standing_in.set(None)
         p.segment = None
@@ -241,10 +239,10 @@ class Chain:
             p.trace.note(f"block {run.last} of {self.site.name} is always computed: it changes the shape of its stream.")
             return
         segment.entry_shapes = [t.shape for t in entry]
-        segment.inner, segment.turns = {}, {}
-        for i in range(run.first + 1, run.last):
-            role, shape = state.roles[i], state.shapes[i]
-            segment.turns[id(role)] = role
+        segment.inner, segment.passed = {}, tuple(state.roles[i] for i in range(run.first + 1, run.last))
+        segment.turns = {} if any(role.outer is not None for role in segment.passed) else {id(role): 1 for role in segment.passed}
+        for role in segment.passed:
+            shape = state.shapes[role.index]
             segment.inner[role.block] = shape.hand_on(role.signature, state.layouts[type(role.block), len(shape.sizes)])
         segment.cell.learn(p, entry, run.outputs)
         state.built.append(segment)
