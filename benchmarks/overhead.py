@@ -4,7 +4,8 @@
 
 A Flux-shaped model of 19 + 38 tiny blocks: a step that is wholly reused is timed against the model's own floor outside its blocks,
 which is what the same model takes with blocks that hand their input on, less what those blocks take when they are called by
-themselves. A hooked call is timed by itself. Rounds of five steps are interleaved; medians and the least are printed with the load average.
+themselves. A hooked call is timed by itself. Rounds of five steps are interleaved; medians and the least are printed with the load
+average.
 """
 
 from __future__ import annotations

@@ -243,11 +243,10 @@ def _law_of_an_act(world: World, act: Act, plan: Plan, run: Caching) -> Caching:
     world.loose |= world.scheduler == "pndm" and act.run.start == 2
     world.loose |= act.what == "bare" or (act.what == "requests" and act.run.cancelled != 99)
     then = world.scheduler
-    found, notes = played(world, act, run), list(run.trace.notes)
+    found = played(world, act, run)
     twin = World(world.case, scheduler=then)
     with omnicache.cache(twin.pipe, plan) as fresh:
         wanted = played(twin, act, fresh)
-        notes += fresh.trace.notes
     thinned = plan.steps != 1.0 and act.what not in (
         "run",
         "anew",
@@ -258,7 +257,7 @@ def _law_of_an_act(world: World, act: Act, plan: Plan, run: Caching) -> Caching:
         law(a.shape == size and a.dtype == torch.float32, "1 (shape)", a.shape, size)
         law(bool(torch.isfinite(a).all()) or _wild(world, plan, act), "1 (not finite)")
         # A first reuse that failed its proof was computed, and later runs know it beforehand.
-        known = thinned or any("is read outside" in n for n in notes)
+        known = thinned or any(s.distrusted for s in (*run.sessions, *fresh.sessions))
         # Of the same kind: once a row is proved, what is added inside it from the middle of a run on is no longer looked for.
         known |= isinstance(world.case.kind, models.Toy) and world.case.kind.between == "a late addition"
         known |= act.what == "bare" and world.case.scheduler in TWICE

@@ -84,6 +84,13 @@ def test_a_bare_loop_after_an_image_to_image_run() -> None:
     assert check(case) == "reused"
 
 
+def test_a_bare_loop_after_cancelled_requests() -> None:
+    """The scheduler of a cancelled request stood at its second step, and the bare loop's first was taken for that one."""
+    acts = (Act("requests", Run(steps=5, cancelled=1)), Act("bare", Run(steps=5)))
+    assert check(Case(Toy(), plan=(Policy(First(0), Stack(), Hold()),), acts=acts)) == "reused"
+    assert check(Case(Toy(), plan=STACK, acts=(Act("requests", Run(steps=5, cancelled=2)), Act("bare", Run(steps=8))))) == "reused"
+
+
 def test_several_runs_of_a_model_around_one_another() -> None:
     """The laws that other tests ask of well-behaved runs, of one that is cancelled, resumed elsewhere and interleaved."""
     acts = (Act("run", Run(cancelled=2)), Act("requests"), Act("other pipeline", Run(batch=2)), Act("new scheduler"), Act("anew"))

@@ -28,36 +28,42 @@ class Attachment:
     Args:
         model: what was found in the denoiser.
         plan: what to do.
-        denoise: handles every call of the denoiser.
-        visit: makes the handler of a module from the roles on it.
 
     Attributes:
         root_roles: the roles on the denoiser itself, which has a handler of its own.
         barred: sites that must run at every step.
 
     Raises:
-        OmniCacheError: the model has nothing that the plan needs, or its modules cannot be reached.
+        OmniCacheError: the model has nothing that the plan needs.
     """
 
-    def __init__(self, model: ModelMap, plan: Plan, denoise: Handler, visit: Callable[[tuple[Role, ...]], Handler]):
+    def __init__(self, model: ModelMap, plan: Plan):
         self._model, self._method = model.model, plan.method
-        roles = Roles(plan, model)
-        self._governed = roles.governed
-        self.root_roles = roles.pop(model.model, ())
-        self._around = around(model.model, roles)
+        self._roles = Roles(plan, model)
+        self._governed = self._roles.governed
+        self.root_roles = self._roles.pop(model.model, ())
+        self._around = around(model.model, self._roles)
         self._context: Tap | None = None
         self._hooks: list[Hook] = []
         self.barred: set[Site] = set()
         self._keeping: set[nn.Module] = set()
-        try:
-            self._tap_contexts()
-            self._hooks.append(Hook(model.model, denoise))
-            self._hooks += (Hook(module, visit(ordered)) for module, ordered in roles.items())
-            if why := self._unseen():
-                raise OmniCacheError(why)
-        except BaseException:
-            self.remove()
-            raise
+
+    def attach(self, denoise: Handler, visit: Callable[[tuple[Role, ...]], Handler]) -> None:
+        """Put the hooks in place. From the first one on they may be called, by other threads.
+
+        Args:
+            denoise: handles every call of the denoiser.
+            visit: makes the handler of a module from the roles on it.
+
+        Raises:
+            OmniCacheError: some of the modules cannot be reached.
+        """
+        self._tap_contexts()
+        self._hooks.append(Hook(self._model, denoise))
+        for module, ordered in self._roles.items():
+            self._hooks.append(Hook(module, visit(ordered)))
+        if why := self._unseen():
+            raise OmniCacheError(why)
 
     def _tap_contexts(self) -> None:
         """Read the names that pipelines give their calls (``cache_context("cond")``), where they do."""

@@ -121,10 +121,6 @@ class Clock:
         """True after the last step of a run, until timesteps are set anew."""
         return bool(self.times) and self.began + self.taken >= len(self.times)
 
-    def works_for(self, key: Any) -> bool:
-        """Whether calls of ``key`` (a thread and a pipeline) can be of the run that this scheduler counts."""
-        return not self.idle and self.thread == key[0] and key not in self.strangers
-
     def shows(self, start: int | None, time: float | None, slack: int = 0) -> bool:
         """Whether ``time`` is that of the present step, as far as is known, of a run that began at ``start``.
 
@@ -134,16 +130,19 @@ class Clock:
         near = self.times[at : at + slack + 1]
         return time is None or at >= len(self.times) or any(_near(t, time) for t in near)
 
+    def places(self, time: float) -> list[int]:
+        """Indices at which ``time`` is listed, the likeliest first."""
+        fits = [i for i, t in enumerate(self.times) if _same(t, time)]
+        if not fits:  # half precision rounds times
+            fits = sorted((i for i, t in enumerate(self.times) if _near(t, time)), key=lambda i: abs(self.times[i] - time))
+        return fits
+
     def place(self, time: float | None) -> int:
         """Index of ``time`` among the run's timesteps; 0 when unknown. Image-to-image starts in the middle.
 
         Where a time stands there twice (Heun), the scheduler's own ``begin_index`` tells which is meant.
         """
-        if time is None:
-            return 0
-        fits = [i for i, t in enumerate(self.times) if _same(t, time)]
-        if not fits:  # half precision rounds times
-            fits = sorted((i for i, t in enumerate(self.times) if _near(t, time)), key=lambda i: abs(self.times[i] - time))
+        fits = self.places(time) if time is not None else []
         begin = getattr(self.scheduler, "begin_index", None)
         return begin if begin in fits else (fits or [0])[0]
 

@@ -54,6 +54,9 @@ class Runs:
             clock.strangers.add(key)
             clock = None
         if run is None or self._is_over(run, clock, call):
+            if clock is not None and _is_past(clock, pipe, call):
+                clock.strangers.add(key)
+                clock = None
             run = self._begin(key, clock)
         return run
 
@@ -61,9 +64,9 @@ class Runs:
         """The scheduler's clock. None if another thread's or loop's run is at work there: this one is timed by its timesteps."""
         audience = self._session.audience
         clock = audience.listen(pipe if pipe is not None else audience.given)
-        if clock is None or not (clock.works_for(key) if _request.get() is None else not clock.idle):
+        if clock is None or clock.idle or key in clock.strangers:
             return None
-        return clock
+        return clock if clock.thread == key[0] or _request.get() is not None else None
 
     def _estranged(self, run: Run, clock: Clock, pipe: Any, call: Call) -> bool:
         """Whether a run does not follow the clock that it began with."""
@@ -127,3 +130,11 @@ class Runs:
         here = self.key(None)[0]
         mine = [run for key, run in list(self._by_key.items()) if key[0] == here]
         return mine[-1] if mine else self.last
+
+
+def _is_past(clock: Clock, pipe: Any, call: Call) -> bool:
+    """Whether a clock that has made steps already is past the time of a run's first call: what it counts is another run, cancelled."""
+    if clock.taken == 0 or call.time is None:
+        return False
+    places = clock.places(call.time)
+    return max(places) < clock.taken if places else pipe is None

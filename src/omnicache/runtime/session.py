@@ -50,13 +50,14 @@ class Session:
         self.distrusted: set[tuple[int, Site]] = set()
         self.audience = Audience(plan, pipe, self._stepped)
         self.runs = Runs(self)
+        self.attached = Attachment(model, plan)
         self._signature = Signature(model.model)
         self._gone = False
         try:
             self.audience.listen(pipe, wanted=True)
-            self.attached = Attachment(model, plan, self._denoise, lambda roles: functools.partial(self._visit, roles))
+            self.attached.attach(self._denoise, lambda roles: functools.partial(self._visit, roles))
         except BaseException:
-            self.audience.leave()
+            self.detach()
             raise
 
     def detach(self) -> None:
