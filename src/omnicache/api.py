@@ -77,7 +77,7 @@ class Caching:
     __repr__ = __str__
 
 
-def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, **options: Any) -> Plan:
+def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, kinds: Sequence[str] = (), **options: Any) -> Plan:
     """A plan from a method's name and options, a plan file, a Policy, or a Plan; with ``guards`` in place of its own.
 
     Raises:
@@ -86,9 +86,9 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, **
     if isinstance(method, (str, Path)) and (str(method).endswith(".json") or isinstance(method, Path)):
         method = Plan.load(method)
     if guards is not None:
-        return replace(plan_of(method, **options), guards=guards)
+        return replace(plan_of(method, None, kinds, **options), guards=guards)
     if isinstance(method, str):
-        return registry.get(method).plan(**options)
+        return registry.get(method).plan_for(kinds, **options)
     if isinstance(method, Policy):
         method = Plan("policy", (method,))
     if not isinstance(method, Plan):
@@ -98,6 +98,14 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, **
     if options:
         raise OmniCacheError(f"A finished plan takes no options; {sorted(options)[0]!r} was given. Build it anew by its name.")
     return method
+
+
+def _kinds(pipe: Any) -> list[str]:
+    """Classes of the denoisers, for presets. What is wrong with a pipeline is said when it is enabled."""
+    try:
+        return [type(model).__name__ for model in denoisers(pipe)]
+    except OmniCacheError:
+        return []
 
 
 def enable(
@@ -120,7 +128,7 @@ def enable(
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
-    plan = plan_of(method, guards, **options)
+    plan = plan_of(method, guards, _kinds(pipe), **options)
     check_group(group)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
@@ -192,7 +200,7 @@ class cache(AbstractContextManager[Caching]):
         group: Any = None,
         **options: Any,
     ):
-        self._pipe, self._plan, self._group = pipe, plan_of(method, guards, **options), group
+        self._pipe, self._plan, self._group = pipe, plan_of(method, guards, _kinds(pipe), **options), group
         self._run: Caching | None = None
 
     def __enter__(self) -> Caching:

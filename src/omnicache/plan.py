@@ -13,6 +13,7 @@ from omnicache import schema
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.guards import Guards
 from omnicache.policy import VALUES, Corrector, Policy, Trigger
+from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hold import Hold
 
 FORMAT = 1
@@ -49,10 +50,13 @@ class Plan:
         if not 0 < self.steps <= 1:
             raise OmniCacheError(f"{self.method}: `steps` is a share of the sampler's, above 0 and up to 1, not {self.steps}.")
         for policy in self.policies:
-            if policy.which is not None and not isinstance(policy.how, Hold):
+            if policy.which is not None and not isinstance(policy.how, (Hold, FromKept)):
                 raise OmniCacheError(
-                    f"{self.method}: `which` refreshes rows of the last value, so it needs how=Hold(), not {policy.how}."
+                    f"{self.method}: `which` refreshes rows of the last value, so it needs how=Hold(), or FromKept() to make them "
+                    f"of others, not {policy.how}."
                 )
+            if policy.which is None and isinstance(policy.how, FromKept):
+                raise OmniCacheError(f"{self.method}: FromKept() makes rows of others, and without `which` there are no others.")
         if sum(p.fix is not None for p in self.policies) > 1:
             raise OmniCacheError(f"{self.method}: only one policy of a plan can have a corrector (`fix`).")
         for policy in self.policies:

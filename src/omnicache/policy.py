@@ -21,6 +21,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.runtime.step import Step
 
 if TYPE_CHECKING:
+    from omnicache.models.grid import Grid
     from omnicache.models.map import ModelMap, Site
 
 Tensors = tuple[torch.Tensor, ...]
@@ -192,6 +193,9 @@ class Predictor:
     needs_input: bool = False
     """Whether the site's input takes part (``Residual``)."""
 
+    remembers: bool = True
+    """Whether it fills in from earlier steps; if not, the first step need not be computed."""
+
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
 
@@ -211,11 +215,66 @@ class Predictor:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What a selector chooses among.
+
+    Attributes:
+        x: what the site is given, ``(entries, rows, width)``.
+        grid: how its rows lie in a picture or film; None if that is not known.
+        block: what the block around the site was given, where it has the same rows; else ``x``.
+        block_grid: how those lie.
+        together: whether all entries must choose the same rows, since they share a table of positions.
+    """
+
+    x: torch.Tensor
+    grid: Grid | None = None
+    block: torch.Tensor | None = None
+    block_grid: Grid | None = None
+    together: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Rows of a site that are computed. They are counted over all entries: row ``r`` of entry ``e``, of ``n`` rows each, is
+    ``e * n + r``.
+
+    Attributes:
+        index: ``(sequences, kept)``: the sequences that are given to the module in place of its own.
+        stand_in: ``(all rows, m)``: for each row the rows whose output stands for it where no value of it is kept. None: none do,
+            and a site of which nothing is kept is computed whole.
+        weights: ``(all rows, m)``, of the stand-ins; None for one.
+        merge: whether a row that is computed is given the mean of all rows that it stands for.
+    """
+
+    index: torch.Tensor
+    stand_in: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    merge: bool = False
+
+
 class Selector:
     """Which rows of a site to compute even on a reuse step (tokens of an MLP, say)."""
 
     watch: Where | None = None
     """Sites whose inputs and outputs ``observe`` wants to see on computed steps."""
+    per_block: bool = False
+    """Whether all sites of a block are given the same choice, made by what the block was given."""
+    aligned: bool = False
+    """Whether two calls for one step (guidance) are given the same choice."""
+    mixes: bool = False
+    """Whether rows may be taken out of a module in which rows look at each other (attention)."""
+    needs_grid: bool = False
+    """Whether it must know how rows lie."""
+
+    @property
+    def fills(self) -> bool:
+        """Whether it says what stands for rows of which nothing is kept, so that the first step need not be computed."""
+        return False
+
+    def suits(self, site: Site) -> bool:
+        """Whether it can choose rows of a site at all; the others are not governed."""
+        return True
 
     def init(self) -> Any:
         return None
@@ -224,8 +283,8 @@ class Selector:
         """Told what happened at a watched site on a computed step. Returns the new state."""
         return state
 
-    def choose(self, state: Any, site: Site, step: Step, x: torch.Tensor) -> tuple[torch.Tensor | None, Any]:
-        """Sorted indices ``(batch, k)`` into axis 1 of ``x`` ``(batch, rows, width)``, or None for no row; and the new state."""
+    def choose(self, state: Any, site: Site, step: Step, rows: Rows) -> tuple[Chosen | None, Any]:
+        """The rows to compute, or None for none; and the new state."""
         raise NotImplementedError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from omnicache import schema
@@ -47,6 +47,7 @@ class Method:
         off: options under which it computes everything, or None, with the reason in ``off_reason``.
         calibrate: the function behind ``omnicache.calibrate``, or None.
         needs_calibration: whether it can be used without.
+        presets: options that its paper gives for denoisers of these classes; what the user asks for goes before them.
     """
 
     name: str
@@ -59,10 +60,16 @@ class Method:
     off_reason: str = ""
     calibrate: Calibrate | None = None
     needs_calibration: bool = False
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def options(self) -> tuple[Option, ...]:
         return options_of(self.build)
+
+    def plan_for(self, kinds: Iterable[str], **options: Any) -> Plan:
+        """The plan for denoisers of these classes: the first that has a preset is followed."""
+        preset = next((self.presets[k] for k in kinds if k in self.presets), {})
+        return self.plan(**{**preset, **options})
 
     def plan(self, **options: Any) -> Plan:
         """The plan for these options.
@@ -95,6 +102,7 @@ def method(
     off_reason: str = "",
     calibrate: Calibrate | None = None,
     needs_calibration: bool = False,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Register a function as a method. Its keyword parameters are the options; ``Annotated[int, Range(1)]`` bounds one."""
 
@@ -113,8 +121,10 @@ def method(
         summary = (inspect.getdoc(build) or "").split("\n")[0]
         made, measure = _checked(name, build), _checked(f"calibration of {name}", calibrate) if calibrate is not None else None
         METHODS[name] = Method(
-            name, made, summary, paper, dict(axes or {}), architectures, off, off_reason, measure, needs_calibration
+            name, made, summary, paper, dict(axes or {}), architectures, off, off_reason, measure, needs_calibration, presets or {}
         )
+        for kind, preset in (presets or {}).items():
+            check_options(f"{name} for {kind}", build, preset)
         return made
 
     return register

@@ -10,7 +10,7 @@ import omnicache
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention
 from omnicache.plan import Plan
-from omnicache.policy import Policy, Selector
+from omnicache.policy import Chosen, Policy, Selector
 from omnicache.predictors import Hold, Taylor
 from omnicache.triggers import First
 
@@ -29,9 +29,10 @@ class Fixed(Selector):
         self.told.append((site.name, tuple(bound["hidden_states"].shape)))
         return state
 
-    def choose(self, state, site, step, x):
-        self.told.append((site.name, step.index, tuple(x.shape)))
-        return torch.tensor(self.rows).expand(x.shape[0], -1), state
+    def choose(self, state, site, step, rows):
+        entries, length = rows.x.shape[:2]
+        self.told.append((site.name, step.index, tuple(rows.x.shape)))
+        return Chosen(torch.tensor(self.rows) + length * torch.arange(entries)[:, None]), state
 
 
 def test_chosen_rows_are_fresh_and_the_others_are_those_kept():
@@ -70,13 +71,12 @@ def test_all_rows_are_the_module_itself():
 
 
 def test_rows_of_a_module_whose_other_arguments_go_with_them_are_not_taken_alone():
-    """Joint attention reads the text too: its rows cannot be computed without the others, which is said."""
+    """In attention rows look at each other: they cannot be computed without the others, which is said, and all are computed."""
     pipe = Pipe(sd3())
     with omnicache.cache(pipe, Policy(First(1), Attention(), Hold(), which=Fixed())) as run:
         partial = pipe(num_inference_steps=5)
         assert any("rows cannot be taken alone" in n for n in run.trace.notes)
-    with omnicache.cache(pipe, Policy(First(1), Attention(), Hold())):
-        assert torch.equal(pipe(num_inference_steps=5), partial)
+    assert torch.equal(pipe(num_inference_steps=5), partial)
 
 
 def test_rows_refresh_the_last_value_so_they_need_hold():

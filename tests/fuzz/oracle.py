@@ -78,7 +78,7 @@ def reach(root: Any, wanted: type) -> list[Any]:
 
 def kept(run: Caching) -> list[Any]:
     """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for s in run.sessions for r in s.runs]
+    return [(list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed) for s in run.sessions for r in s.runs]
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ def marked(rule: Callable[[int, int], bool]) -> Callable[[int], str]:
 full = marked(lambda i, n: True)
 ends = marked(lambda i, n: i in (0, n - 1))
 begin = marked(lambda i, n: i == 0)
+none = marked(lambda i, n: False)
 every_third = marked(lambda i, n: i % 3 == 0)
 every_third_from_the_end = marked(lambda i, n: i == 0 or (n - 1 - i) % 3 == 0)
 
@@ -50,7 +51,8 @@ class Row:
     Attributes:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
-        where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "deep" or "nothing".
+        where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "deep" or "nothing"; "rows" if it
+            calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -65,6 +67,8 @@ class Row:
     least: Mapping[str, Any]
     forced: Callable[[int], str]
     share: float = 1.0
+    mixes: bool = False
+    """Whether what it leaves out of attention changes the rest, so that only feed-forward modules keep what stays the same."""
 
     def plan(self, total: int, options: Mapping[str, Any] | None = None) -> Plan:
         """Calibrated methods get a schedule by hand, and carry half of the noise."""
@@ -125,6 +129,11 @@ ROWS: dict[str, Row] = {
     "toca/ramp": Row("toca", {"ratio": 0.3}, (*TRANSFORMERS, "unet"), "module", None, {"interval": 1000, "slope": 0.0}, ends),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),
+    "omnicache-md/film": Row(
+        "omnicache-md", {"token": 0.5, "frame": 0.34, "block": 0.4}, ("latte",), "rows", begin, {"token": 0.5}, begin, mixes=True
+    ),
+    "tomesd": Row("tomesd", {"redraw": False}, (*TRANSFORMERS, "unet"), "rows", none, {"ratio": 0.75}, none),
     "omnicache-trajectory": Row(
         "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
     ),
@@ -244,7 +253,7 @@ def reach(root: Any, wanted: type[Found]) -> list[Found]:
 
 def kept(run: Any) -> list[Any]:
     """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()]) for r in run.sessions[0].runs]
+    return [(list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed) for r in run.sessions[0].runs]
 
 
 # --- which combinations ----------------------------------------------------------------------------------------------------

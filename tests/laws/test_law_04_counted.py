@@ -18,6 +18,8 @@ LAW = 4
 
 def governed(subject: Subject) -> list[nn.Module]:
     """The modules whose calls the method saves, found without the library."""
+    if subject.row.where == "rows":
+        return [m for m in subject.model.modules() if isinstance(m, Attention)]
     if subject.row.where == "module":
         return [m for m in subject.model.modules() if isinstance(m, (Attention, FeedForward))]
     return subject.pipe.kind.blocks(subject.model) if subject.row.where in ("stack", "deep") else []
@@ -59,6 +61,8 @@ def test_calls_are_what_the_trace_says(case: Case, subject: Subject) -> None:
     for module in found:
         if case.row.startswith("toca") and isinstance(module, FeedForward):
             assert full <= calls[module] <= len(records)  # the sum over them is told below
+        elif subject.row.where == "rows":
+            assert calls[module] == len(records)
         else:
             assert calls[module] == full + checks * (module in checked)
     if subject.row.where == "module" or (subject.row.where == "stack" and subject.pipe.kind.family != "unet"):
@@ -80,4 +84,4 @@ def test_only_computed_values_are_learned(case: Case, subject: Subject) -> None:
 
     with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
         subject.sample(watch=look)
-    assert found or subject.row.where == "nothing"
+    assert found or not any(p.how.remembers for p in subject.row.plan(subject.pipe.total).policies)

@@ -34,7 +34,8 @@ def test_an_image_alone_equals_itself_in_a_batch(case: Case, subject: Subject) -
 
 def test_the_order_of_cond_and_uncond_does_not_matter(case: Case, subject: Subject) -> None:
     subject.model.double()
-    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+    apart = {"aligned": False} if subject.row.mixes else {}  # the second of two calls drops what the first has chosen
+    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total, apart)) as run:
         for seed in (1, 2, 3):
             one, seen = subject.sample(seeds=(seed,)), strips(run)
             other = subject.sample(seeds=(seed,), swap=True)

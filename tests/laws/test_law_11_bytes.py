@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import copy
 import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from tests.laws.table import Case, Subject, kept, reach, strips
 
 import omnicache
+from omnicache.plan import Plan
 from omnicache.policy import Entry
 from omnicache.runtime.step import Step
 from omnicache.runtime.store import held_bytes
 
 LAW = 11
+
+
+def remembers(plan: Plan) -> bool:
+    """Whether anything of a plan is kept from step to step."""
+    return any(p.how.remembers for p in plan.policies)
 
 
 def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
@@ -33,7 +40,7 @@ def test_reported_bytes_are_held_bytes(case: Case, subject: Subject) -> None:
         assert session.bytes() == 0
         # The peak is taken at steps that computed something: the one number a sample that an accumulator gathers is not in it.
         assert 0.99 * max(most) <= run.cache_bytes <= max(most)
-        assert (max(most) > 0) == (case.row not in ("none", "fewer-steps"))
+        assert (max(most) > 0) == remembers(subject.row.plan(subject.pipe.total))
         told = {id(v) for r in run.trace.records for v in r.signals.values()}  # a number a sample and step
         assert not [t.shape for t in (ref() for ref in watched) if t is not None and id(t) not in told]
 
@@ -61,9 +68,11 @@ def test_a_new_shape_or_dtype_drops_what_is_kept(case: Case, subject: Subject) -
     def compare(step: int, arguments: dict[str, Any], out: torch.Tensor) -> None:
         if step in (2, 4):
             fresh = plain if step == 2 else wide
-            assert torch.equal(out, fresh(**arguments).sample)
+            with omnicache.cache(fresh, plan) if not remembers(plan) else nullcontext():  # ToMeSD is no other at a first step
+                assert torch.equal(out, fresh(**arguments).sample)
 
-    with omnicache.cache(subject.pipe, subject.row.plan(subject.pipe.total)) as run:
+    plan = subject.row.plan(subject.pipe.total)
+    with omnicache.cache(subject.pipe, plan) as run:
         subject.sample(watch=compare, after=change)
     for strip in strips(run):
-        assert strip[0] == strip[2] == strip[4] == "#"
+        assert strip[0] == strip[2] == strip[4] == ("#" if remembers(plan) else "o")

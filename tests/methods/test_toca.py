@@ -7,7 +7,7 @@ import omnicache
 from omnicache.granularity import Attention
 from omnicache.methods.toca import toca
 from omnicache.models.map import Site
-from omnicache.policy import Policy
+from omnicache.policy import Policy, Rows
 from omnicache.predictors import Hold
 from omnicache.runtime.step import Step
 from omnicache.selectors import TokenScores
@@ -150,7 +150,8 @@ def test_after_k_partial_steps_without_it_a_token_is_k_steps_old():
     state = scores.observe(state, attention, {"hidden_states": torch.zeros(1, 16, 8)}, None)
     x = torch.zeros(1, 16, 8)
     for k in range(1, 6):
-        index, state = scores.choose(state, site, Step(k, 50), x)
+        chosen, state = scores.choose(state, site, Step(k, 50), Rows(x))
+        index = chosen.index
         (age,) = state[1].values()
         assert index.shape == (1, 4)
         assert age[0, index[0]].eq(0).all()
@@ -164,16 +165,16 @@ def test_with_its_weight_staleness_goes_round_all_tokens():
     scores = TokenScores(ratio=0.25, module=1.0, step_slope=0.0, layer_slope=0.0, age_weight=0.25, spread=0.0)
     site, state, seen = mlp(), scores.init(), []
     for k in range(1, 5):
-        index, state = scores.choose(state, site, Step(k, 50), torch.zeros(1, 16, 8))
-        seen += index[0].tolist()
+        chosen, state = scores.choose(state, site, Step(k, 50), Rows(torch.zeros(1, 16, 8)))
+        seen += chosen.index[0].tolist()
     assert sorted(seen) == list(range(16))
 
 
 def test_when_none_is_chosen_all_grow_older():
     scores = TokenScores(ratio=0.0)
-    index, state = scores.choose(scores.init(), mlp(), Step(3, 50), torch.zeros(1, 16, 8))
-    assert index is None
-    _, state = scores.choose(state, mlp(), Step(4, 50), torch.zeros(1, 16, 8))
+    chosen, state = scores.choose(scores.init(), mlp(), Step(3, 50), Rows(torch.zeros(1, 16, 8)))
+    assert chosen is None
+    _, state = scores.choose(state, mlp(), Step(4, 50), Rows(torch.zeros(1, 16, 8)))
     assert next(iter(state[1].values())).eq(2).all()
 
 
@@ -181,7 +182,8 @@ def test_when_none_is_chosen_all_grow_older():
 def test_equal_scores_pick_one_token_of_every_cell_before_a_second(tokens):
     scores = TokenScores(ratio=tokens * 4 / 16, module=1.0, step_slope=0.0, layer_slope=0.0, age_weight=0.0, cell=2, spread=0.6)
     received = {"blocks.0": torch.ones(1, 16)}
-    index, _ = scores.choose((received, {}), mlp(), Step(1, 50), torch.zeros(1, 16, 8))
+    chosen, _ = scores.choose((received, {}), mlp(), Step(1, 50), Rows(torch.zeros(1, 16, 8)))
+    index = chosen.index
     cell = (index[0] // 4 // 2) * 2 + index[0] % 4 // 2
     assert len(index[0]) == 4 * tokens
     assert set(cell.tolist()) == {0, 1, 2, 3}
@@ -203,7 +205,7 @@ def test_permuting_the_tokens_permutes_the_choice():
     chosen = []
     for tokens in (x, x[:, order]):
         state = scores.observe(scores.init(), attention, {"hidden_states": tokens}, None)
-        chosen.append(scores.choose(state, mlp(), Step(1, 50), tokens)[0])
+        chosen.append(scores.choose(state, mlp(), Step(1, 50), Rows(tokens))[0].index % 16)
     assert [sorted(order[i].tolist()) for i in chosen[1]] == chosen[0].tolist()
 
 

@@ -2,6 +2,7 @@
 
 from omnicache.granularity.algebra import Difference, Intersection, Union
 from omnicache.granularity.attention import Attention, CrossAttention
+from omnicache.granularity.axis import Inner, Temporal, Text
 from omnicache.granularity.block import Block, Blocks
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
@@ -17,7 +18,10 @@ __all__ = [
     "Deep",
     "Denoiser",
     "Difference",
+    "Inner",
     "Intersection",
     "Stack",
+    "Temporal",
+    "Text",
     "Union",
 ]

@@ -29,6 +29,11 @@ class Site:
     layer: int = -1
     layers: int = 0
 
+    @property
+    def temporal(self) -> bool:
+        """Whether it looks along time: told by the names around it, as diffusers' models have them."""
+        return "temp" in self.name or "motion" in self.name
+
     def __hash__(self) -> int:
         return hash((self.name, self.kind))
 

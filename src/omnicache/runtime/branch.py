@@ -7,6 +7,7 @@ from weakref import ReferenceType
 import torch
 from torch import nn
 
+from omnicache.models.latent import Latent
 from omnicache.models.map import Site
 from omnicache.policy import Corrector, Policy, Signal, Tensors
 from omnicache.runtime.executors import Cell, ChainState, RegionState
@@ -27,6 +28,7 @@ class BranchState:
         self.correctors: dict[Corrector, Any] = {}
         self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
+        self.latent: Latent | None = None  # what the denoiser is given, where a selector must know
         self.condition: ReferenceType[torch.Tensor] | None = None
         self.corrects: int | None = None  # bytes of what a corrector keeps, once they are known
 

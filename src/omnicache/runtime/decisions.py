@@ -12,8 +12,9 @@ from omnicache.runtime.step import Step
 class TriggerState:
     """One trigger in one run: its own state and the step it decided last. All branches of a step share the decision."""
 
-    def __init__(self, trigger: Trigger):
-        self.trigger, self.state = trigger, trigger.init()
+    def __init__(self, trigger: Trigger, at_once: bool = False):
+        """``at_once``: whether the first step may be reused, since nothing that it governs remembers anything."""
+        self.trigger, self.state, self.at_once = trigger, trigger.init(), at_once
         self.last: Step | None = None
         self.computed: list[Step] = []
         self.reused = 0
@@ -30,7 +31,7 @@ class TriggerState:
                 raise OmniCacheError(
                     f"{type(self.trigger).__name__}.decide must return (Decision, state), not ({decision!r}, state)."
                 )
-            self.settle(Decision.COMPUTE if self.last is None else decision)
+            self.settle(Decision.COMPUTE if self.last is None and not self.at_once else decision)
         return self.decision
 
     def settle(self, decision: Decision) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from omnicache.models.map import Site
-from omnicache.policy import Decision, Policy, Signal, Tensors, Trigger
+from omnicache.policy import Chosen, Decision, Policy, Rows, Signal, Tensors, Trigger
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
@@ -34,7 +34,9 @@ class Pass:
         "_decided",
         "_finish",
         "_signals",
+        "blocks",
         "branch",
+        "chosen",
         "disturbed",
         "errors",
         "forced",
@@ -59,6 +61,8 @@ class Pass:
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
         self._calls: dict[Any, int] = {}
+        self.blocks: dict[str, torch.Tensor] = {}  # what the blocks that are running were given
+        self.chosen: dict[str, dict[Any, Chosen | None]] = {}  # of those, for all of their sites
 
     def decision(self, trigger: Trigger) -> Decision:
         if self.forced is not None:
@@ -196,6 +200,28 @@ class Pass:
 
     def set_selector_state(self, policy: Policy, state: Any) -> None:
         self.branch.selectors[policy] = state
+
+    def choose(self, policy: Policy, site: Site, rows: Rows) -> Chosen | None:
+        """The rows of a site that its policy's selector chooses: once for all sites of a block, and once for all calls of a step,
+        where it says so."""
+        which = policy.which
+        assert which is not None
+        name = site.name.rpartition(".")[0] if which.per_block else site.name
+        about = (id(policy), rows.x.shape[:2], rows.grid, rows.together, site.kind == "cross_attention")
+        known = self.chosen.setdefault(name, {}) if which.per_block else {}
+        if about in known:
+            return known[about]
+        nth = self._calls[name] = self._calls.get(name, 0) + 1  # some models call a block several times
+        agreed = self.run.agreed.get((name, nth, about)) if which.aligned else None
+        if agreed is not None and agreed[0] == self.step.index:
+            found = agreed[1]
+        else:
+            found, state = which.choose(self.selector_state(policy), site, self.step, rows)
+            self.set_selector_state(policy, state)
+            if which.aligned and len(self.run.branches) > 1:
+                self.run.agreed[name, nth, about] = self.step.index, found
+        known[about] = found
+        return found
 
     def computes(self, proceed: Callable[[Args, Mapping[str, Any]], Any], args: Args, kwargs: Mapping[str, Any]) -> Any:
         """A module that runs whatever the policies say; it counts as computed, unless the whole pass is forced."""

@@ -10,7 +10,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.executors import Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import Around, Chain, Check, Probe, Region, Role, Watch, Whole
 from omnicache.runtime.streams import Signature
 
 
@@ -49,6 +49,8 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
 
     def _govern(self, policy: Policy) -> None:
         sites = policy.where.select(self.model)
+        if policy.which is not None:
+            sites = tuple(s for s in sites if policy.which.suits(s))
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
         for site in sites:
@@ -61,6 +63,10 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             made = Chain if site.layout == "chain" else Region
             for i, module in enumerate(site.modules):
                 self._add(module, made(site, i, policy, self._signatures))
+        if policy.which is not None and policy.which.per_block:
+            for name in dict.fromkeys(site.name.rpartition(".")[0] for site in sites):
+                block = self.model.model.get_submodule(name)
+                self._add(block, Around(name, block, self._signatures))
         if policy.which is not None and policy.which.watch is not None:
             for site in policy.which.watch.select(self.model):
                 self._add(site.modules[0], Watch(site, policy, self._signatures))

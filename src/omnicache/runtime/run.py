@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from omnicache.errors import warn
-from omnicache.policy import Decision
+from omnicache.models.latent import latent_of
+from omnicache.policy import Chosen, Decision
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
@@ -46,7 +47,9 @@ class Run:
         self.at = -1  # index of the step in progress
         self.here: list[str | int] = []  # branches evaluated at it so far
         self.branches: dict[str | int, BranchState] = {}
-        self.triggers = {t: TriggerState(t) for t in plan.triggers}
+        self.agreed: dict[Any, tuple[int, Chosen | None]] = {}  # what selectors chose for all branches of a step, and the step
+        remembered = {p.when for p in plan.policies if p.how.remembers and not (p.which is not None and p.which.fills)}
+        self.triggers = {t: TriggerState(t, t not in remembered) for t in plan.triggers}
         self.trace = Trace(plan.method)
         self.disabled: str | None = None
         self.busy = threading.RLock()  # held during a step: nobody frees what it reads
@@ -106,6 +109,7 @@ class Run:
                 cell.hold(keeper.keep(cell, cell.history, step))
         if window.closes is not None and step.index >= window.closes:
             branch.forget()
+            self.agreed.clear()
         if not record.computed and not record.partial:
             return  # nothing new is kept at a step that was wholly reused
         held = self.bytes()
@@ -197,18 +201,20 @@ class Run:
             # A new shape, dtype or device: what was kept is of no use.
             state = self.branches[step.branch] = BranchState(call.geometry)
             self.on_host = all(t.device.type == "cpu" for v in call.bound.values() for t in tensors_of(v))
+            if any(p.which is not None and p.which.needs_grid for p in self.session.plan.policies):
+                state.latent = latent_of(self.session.model.model, call.bound)
             state.condition = ref(call.condition) if call.condition is not None else None
         return state
 
     def bytes(self) -> int:
         """Bytes held on the model's device."""
         states = [t.state for t in self.triggers.values()]
-        return held_bytes([b.kept() for b in self.branches.values()], states, host=self.on_host)
+        return held_bytes([b.kept() for b in self.branches.values()], states, self.agreed, host=self.on_host)
 
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        others = held_bytes([(b.selectors, b.seen) for b in self.branches.values()], states, host=self.on_host)
+        others = held_bytes([(b.selectors, b.seen) for b in self.branches.values()], states, self.agreed, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
@@ -216,5 +222,6 @@ class Run:
             for branch in self.branches.values():
                 branch.free()
             self.branches.clear()
+            self.agreed.clear()
             for t in self.triggers.values():
                 t.state = None

@@ -1,5 +1,9 @@
 """Which rows to compute even on a reuse step."""
 
+from omnicache.selectors.frames import Frames
+from omnicache.selectors.frames_and_tokens import FramesAndTokens
+from omnicache.selectors.positions import Positions
 from omnicache.selectors.scores import TokenScores
+from omnicache.selectors.tokens import Tokens
 
-__all__ = ["TokenScores"]
+__all__ = ["Frames", "FramesAndTokens", "Positions", "TokenScores", "Tokens"]

@@ -9,7 +9,7 @@ import torch
 
 from omnicache.granularity import Attention
 from omnicache.models.map import Site
-from omnicache.policy import Selector, Where, value
+from omnicache.policy import Chosen, Rows, Selector, Where, value
 from omnicache.runtime.step import Step
 from omnicache.schema import Range
 
@@ -60,7 +60,8 @@ class TokenScores(Selector):
         by_layer = 1 + self.layer_slope * (1 - 2 * layer / max(layers - 1, 1))
         return min(max(self.ratio * by_step * by_layer * self.module, 0.0), 1.0)
 
-    def choose(self, state: Any, site: Site, step: Step, x: torch.Tensor) -> tuple[torch.Tensor | None, Any]:
+    def choose(self, state: Any, site: Site, step: Step, rows: Rows) -> tuple[Chosen | None, Any]:
+        x = rows.x
         received, ages = state
         tokens = x.shape[1]
         count = int(self.share(step, site.layer, site.layers) * tokens)
@@ -75,7 +76,8 @@ class TokenScores(Selector):
         if self.spread and side * side == tokens and side % self.cell == 0:
             score = spread_out(score, side, self.cell, self.spread)
         index = score.topk(count, dim=1).indices.sort(dim=1).values
-        return index, (received, {**ages, site: (age + 1).scatter(1, index, 0.0)})
+        entries = tokens * torch.arange(len(x), device=x.device)[:, None]
+        return Chosen(index + entries), (received, {**ages, site: (age + 1).scatter(1, index, 0.0)})
 
 
 def block_of(site: Site) -> str:

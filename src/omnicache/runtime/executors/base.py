@@ -78,11 +78,12 @@ class Cell:
         keeper, history = p.run.keeper, self.history[p.lag :]
         return self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
 
-    def refresh(self, p: Pass, fresh: Tensors) -> Tensors:
-        """Put ``fresh`` in the place of the newest value, some of whose rows were computed anew. Returns it to be handed out."""
-        kept = p.run.keeper.put(self, (Entry(self.history[0].step, fresh),))
+    def renew(self, p: Pass, fresh: Tensors) -> None:
+        """Keep ``fresh``, which nobody else has, in the place of the newest value, some of whose rows were computed anew."""
+        with torch.no_grad():
+            kept = p.run.keeper.put(self, (Entry(self.history[0].step, fresh),))
         self.history = (*kept, *self.history[1:])
-        return self.lent.lend(self.history, fresh)
+        self.lent.forget(but=self.history)
 
 
 RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "attention": 6, "cross_attention": 6, "mlp": 6}

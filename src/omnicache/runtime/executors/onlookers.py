@@ -41,6 +41,27 @@ class Watch:
         return out
 
 
+class Around:
+    """Remembers what a block is given while it runs, for selectors that choose for all sites in it."""
+
+    rank = 5
+    outer: Role | None = None
+
+    def __init__(self, name: str, module: nn.Module, signatures: Mapping[nn.Module, Signature]):
+        self.name, self.signature = name, signatures[module]
+
+    def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
+        bound = self.signature.bind(args, kwargs)
+        found = bound.get("hidden_states")
+        if isinstance(found, torch.Tensor) and found.ndim == 3:
+            p.blocks[self.name] = found
+        try:
+            return proceed(args, kwargs)
+        finally:
+            p.blocks.pop(self.name, None)
+            p.chosen.pop(self.name, None)
+
+
 class Check:
     """Compares, at one site, what the estimates inside it lead to with what computing it gives, on the same input."""
 

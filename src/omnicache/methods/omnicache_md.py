@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+from omnicache.granularity import MLP, Attention, Inner, Temporal, Text
+from omnicache.plan import Plan
+from omnicache.policy import Policy, Selector, Where
+from omnicache.predictors import FromKept, Hold
+from omnicache.registry import Choice, Range, method
+from omnicache.selectors import Frames, FramesAndTokens, Positions, Tokens
+from omnicache.triggers import First
+
+Ratio = Annotated[float, Range(0, 0.9)]
+
+
+@method(
+    "omnicache-md",
+    paper="OmniCache: a multidimensional cache for diffusion transformers (token, frame and block caches)",
+    axes={"when": "every step but the first", "where": "attention, feed-forward", "how": "hold", "which": "what is not redundant"},
+    architectures="transformers and U-Nets with attention; frame and block caches where space and time are apart",
+    off={"token": 0.0, "frame": 0.0, "block": 0.0},
+    presets={
+        "SD3Transformer2DModel": {"token": 0.5, "mlp": True, "edge": 4},
+        "LatteTransformer3DModel": {"token": 0.2, "frame": 0.3, "block": 0.4, "edge": 1},
+        "UNetSpatioTemporalConditionModel": {"token": 0.5, "frame": 0.5, "block": 0.4},
+    },
+)
+def omnicache_md(
+    token: Ratio = 0.4,
+    frame: Ratio = 0.0,
+    block: Ratio = 0.0,
+    mlp: bool = False,
+    edge: Annotated[int, Range(0)] = 0,
+    patches: Annotated[int, Range(1)] = 4,
+    hierarchy: tuple[Ratio, ...] = (),
+    placement: Annotated[str, Choice(("s2t-t2s", "s2s-t2t"))] = "s2t-t2s",
+    fill: Annotated[str, Choice(("cache", "match", "between"))] = "cache",
+    first: Annotated[str, Choice(("whole", "match"))] = "whole",
+    max_age: Annotated[int, Range(1)] | None = None,
+    redraw: bool = True,
+    aligned: bool = True,
+    seed: int = 0,
+) -> Plan:
+    """Inside every step, computes only what is not nearly the same as something else, and takes the rest from the step before.
+
+    Args:
+        token: share of the tokens of a frame that its attention drops; at most 0.75, with ``frame`` 0.5.
+        frame: share of frames that attention in space drops. For films 0.4 is a careful value.
+        block: share of positions that attention along time drops. For films 0.3 is a careful value.
+        mlp: whether tokens and frames are dropped from feed-forward modules, too.
+        edge: so many first and last blocks are left alone.
+        patches: patches per side within which tokens and positions are compared (1: everywhere).
+        hierarchy: further shares, dropped after patches were joined by twos in each direction.
+        placement: what is compressed where: space in layers along time and frames in layers along space, or, for the experiment,
+            the other way round.
+        fill: what stands in for what is dropped: its value of the step before, a copy of what it matched, or what it lies between.
+        first: whether the first step is computed whole, or what it drops copies what it matched. Only where the cache fills.
+        max_age: what was dropped so many steps in a row goes last.
+        redraw, aligned, seed: see ``selectors/base.py``.
+    """
+    common = {"hierarchy": hierarchy, "redraw": redraw, "aligned": aligned, "max_age": max_age, "seed": seed}
+    common["stand_in"] = fill if fill != "cache" else "none" if first == "whole" else "match"
+    how, when = Hold() if fill == "cache" else FromKept(), First(int(fill == "cache" and first == "whole"))
+    modules: Where = Attention() | MLP() if mlp else Attention()
+    space, time = modules - Temporal() - Text(), Attention() & Temporal()
+    if edge:
+        space, time = space & Inner(edge), time & Inner(edge)
+
+    def tokens_and_frames() -> Selector | None:
+        if token and frame:
+            return FramesAndTokens(token, frames=frame, **common)
+        if frame:
+            return Frames(frame, patches=1, **common)
+        return Tokens(token, patches=patches, **common) if token else None
+
+    positions = Positions(block, patches=patches, **common) if block else None
+    if placement == "s2t-t2s":
+        chosen = ((space, tokens_and_frames()), (time, positions))
+    else:
+        chosen = ((space, positions), (time, Frames(frame, patches=1, **common) if frame else None))
+    policies = tuple(Policy(when, where, how, which=which) for where, which in chosen if which is not None)
+    return Plan("omnicache-md", policies, {"token": token, "frame": frame, "block": block, "patches": patches, "fill": fill})

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import torch
+
+from omnicache.kernels import most_alike
+from omnicache.policy import value
+from omnicache.selectors.base import Box, Look, Ratio, Redundancy
+from omnicache.selectors.matching import Groups, Redundant, refuse, squares
+from omnicache.selectors.tokens import Tokens
+
+
+@value
+class FramesAndTokens(Redundancy):
+    """The combined Frame and Token Cache (the multidimensional OmniCache, rule R4).
+
+    The neighbouring frames that are most alike share one sequence, which keeps as many tokens as every other frame does by itself:
+    dropping whole frames first and tokens then would take more from motion.
+
+    ``ratio`` is that of tokens, ``frames`` that of frames. Where each row looks at a condition of its frame, or frames cannot be
+    paired, tokens alone are dropped.
+    """
+
+    frames: Ratio = 0.4
+
+    def __post_init__(self) -> None:
+        cells = self.side**2
+        refuse("frames", self.frames, 0.5, "one of each two neighbours stays")
+        refuse("tokens of frames in pairs", self.ratio, 1 - 2 / cells, f"two of each {2 * cells} stay")
+
+    def find(self, look: Look) -> Box:
+        batch, frames, cells, width = look.film.shape
+        pairs = min(int(self.frames * frames + 1e-9), frames // 2)
+        if look.site.kind == "cross_attention" or look.grid.along != "space" or pairs == 0:
+            return Tokens.find(self, look)  # type: ignore[arg-type]
+        grid, half = look.grid, frames // 2
+        ahead = look.film[:, : 2 * half].unflatten(1, (half, 2))
+        alike, _ = most_alike(ahead[:, :, 0].reshape(batch * half, 1, -1), ahead[:, :, 1].reshape(batch * half, 1, -1))
+        score = alike.view(batch, half)
+        votes = look.votes(batch, self.aligned)
+        score = score.unflatten(0, (votes, -1)).mean(0).repeat(votes, 1)
+        best = score.argsort(dim=1, descending=True, stable=True)[:, :pairs].sort(dim=1).values
+        first = torch.zeros(batch, frames, dtype=torch.bool, device=score.device).scatter(1, 2 * best, True)
+        paired = first | first.roll(1, dims=1)
+
+        single = self.cells(look, look.film.flatten(0, 1), "tokens")
+        drop = single.count  # so many tokens go from a frame by itself, and from a pair a frame's worth more
+        groups = Groups(squares(grid.height, grid.width, self.side, frames=2, depth=2), keepers=2)
+        two = ahead.gather(1, best[:, :, None, None, None].expand(-1, -1, 2, cells, width)).flatten(0, 1).flatten(1, 2)
+        double = Redundant.none(batch * pairs, 2 * cells, two.device).drop(
+            two, groups, groups.most((cells + drop) / (2 * cells)), look.lottery(groups.units), vote=look.votes(batch, self.aligned)
+        )
+        ids_of = look.ids[:, : 2 * half].unflatten(1, (half, 2)).gather(1, best[:, :, None, None].expand(-1, -1, 2, cells))
+        ids_of = ids_of.flatten(2)  # batch, pairs, tokens of both frames
+        kept_two = ids_of.gather(2, double.kept.view(batch, pairs, -1))
+        kept_one = look.ids.gather(2, single.kept.view(batch, frames, -1))
+        # In the order of time: a pair stands where its first frame does.
+        order = paired.to(torch.int8).argsort(dim=1, stable=True)[:, : frames - 2 * pairs]
+        alone = kept_one.gather(1, order[..., None].expand(-1, -1, kept_one.shape[2]))
+        both, when = torch.cat((kept_two, alone), dim=1), torch.cat((2 * best, order), dim=1)
+        kept = both.gather(1, when.argsort(dim=1)[..., None].expand_as(both))
+
+        stand = look.ids.gather(2, single.match.view(batch, frames, cells))
+        stand_two = ids_of.gather(2, double.match.view(batch, pairs, -1)).view(batch, 2 * pairs, cells)
+        places = torch.stack((2 * best, 2 * best + 1), dim=2).flatten(1)
+        return kept, stand.scatter(1, places[..., None].expand(-1, -1, cells), stand_two)[..., None], None
