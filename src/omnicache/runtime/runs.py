@@ -133,7 +133,7 @@ class Runs:
 
 
 def _is_past(clock: Clock, pipe: Any, call: Call) -> bool:
-    """Whether a clock that has made steps already is past the time of a run's first call: what it counts is another run, cancelled."""
+    """Whether a clock that has made steps is past the time of a run's first call: what it counts is another run, cancelled."""
     if clock.taken == 0 or call.time is None:
         return False
     places = clock.places(call.time)
