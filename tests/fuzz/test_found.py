@@ -92,7 +92,7 @@ def test_a_bare_loop_after_cancelled_requests() -> None:
 
 
 def test_a_step_that_is_evaluated_anew_is_looked_at_too() -> None:
-    """A failed check freed the denoiser, and the row inside it was reused for the first time then: its proof went out as a picture."""
+    """A failed check freed the denoiser, and the row inside it was reused for the first time then: its proof was the picture."""
     redo = Policy(Verify(0.0, redo=True, shortest=0, longest=1, check=Block(-1)), Denoiser(), Hold())
     assert check(Case(Toy(reads="the first block"), plan=(Policy(First(0), Stack(), Hold()), redo))) == "reused"
 
