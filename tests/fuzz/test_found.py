@@ -91,6 +91,12 @@ def test_a_bare_loop_after_cancelled_requests() -> None:
     assert check(Case(Toy(), plan=STACK, acts=(Act("requests", Run(steps=5, cancelled=2)), Act("bare", Run(steps=8))))) == "reused"
 
 
+def test_a_step_that_is_evaluated_anew_is_looked_at_too() -> None:
+    """A failed check freed the denoiser, and the row inside it was reused for the first time then: its proof was the picture."""
+    redo = Policy(Verify(0.0, redo=True, shortest=0, longest=1, check=Block(-1)), Denoiser(), Hold())
+    assert check(Case(Toy(reads="the first block"), plan=(Policy(First(0), Stack(), Hold()), redo))) == "reused"
+
+
 def test_several_runs_of_a_model_around_one_another() -> None:
     """The laws that other tests ask of well-behaved runs, of one that is cancelled, resumed elsewhere and interleaved."""
     acts = (Act("run", Run(cancelled=2)), Act("requests"), Act("other pipeline", Run(batch=2)), Act("new scheduler"), Act("anew"))

@@ -203,10 +203,9 @@ class Session:
                         break
                 rehearsed = tuple(outs)
 
-        p, out = once()
-        if p.proving:
-            p, out = self._prove(run, p, record, once, out)
-        out = self._settle_checks(run, p, record, once, out)
+        p, out = self._proved(run, record, once)
+        if self._fails_checks(run, p, record):
+            _, out = self._proved(run, record, once)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
             run.was_computed(record.step)  # history that was lost has forced it
 
@@ -221,9 +220,12 @@ class Session:
                 out = rebuild(out, (fix.apply(state, record.step, tensors[0]), *tensors[1:]))
         return out
 
-    def _prove(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> tuple[Pass, Any]:
-        """Look at the first reuse of sites that consist of several modules: see ``Pass.proves``."""
+    def _proved(self, run: Run, record: Record, once: Callable[[], tuple[Pass, Any]]) -> tuple[Pass, Any]:
+        """A pass, with a look at the first reuse of sites that consist of several modules: see ``Pass.proves``."""
+        p, out = once()
         proving = set(p.proving)
+        if not proving:
+            return p, out
         if _finite(out, run.ranks) and not p.disturbed:
             self.proven |= proving
             return p, out
@@ -244,7 +246,8 @@ class Session:
                 )
         return p, out
 
-    def _settle_checks(self, run: Run, p: Pass, record: Record, once: Callable[[], tuple[Pass, Any]], out: Any) -> Any:
+    def _fails_checks(self, run: Run, p: Pass, record: Record) -> bool:
+        """Tell the triggers what was measured of their estimates. Whether the step must be evaluated anew."""
         redo = False
         for trigger, state in run.triggers.items():
             if trigger.check is None or state.decision is not Decision.CHECK:
@@ -258,8 +261,7 @@ class Session:
         if redo:
             record.begin_anew()
             record.checked, record.redone = False, True
-            _, out = once()
-        return out
+        return redo
 
 
 def _finite(out: Any, ranks: Ranks) -> bool:
