@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+AT_ONCE = 2**22
+"""Numbers, similarities or widened features, that ``most_alike`` holds at a time: 16 MB."""
+
 
 def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     """``sum_i weights[i] * history[i]``: every predictor that is linear in its history.
@@ -18,9 +21,12 @@ def weighted_sum(history: Sequence[torch.Tensor], weights: Sequence[float]) -> t
         A new tensor in the dtype of the history, summed in float32 or wider.
     """
     kind = history[0].dtype
-    if len(history) == 2 and weights[0] == 1.0 and weights[1] != 0.0 and kind is torch.float32 is history[1].dtype:
+    if len(history) == 2 and weights[0] == 1.0 and weights[1] != 0.0 and kind is history[1].dtype:
         # a residual, as at nearly every reused step: the short way
-        return history[0] + history[1] if weights[1] == 1.0 else torch.add(history[0], history[1], alpha=weights[1])
+        if weights[1] == 1.0:  # torch itself adds half precision in float32 and rounds once
+            return history[0] + history[1]
+        if kind is torch.float32:  # in half precision torch would round the weight as well
+            return torch.add(history[0], history[1], alpha=weights[1])
     wide = torch.promote_types(kind, torch.float32)
     used = [(h, w) for h, w in zip(history, weights, strict=True) if w != 0.0]
     if not used:
@@ -71,3 +77,82 @@ def gather_rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def scatter_rows(x: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """A copy of ``x`` ``(batch, n, width)`` with ``rows`` ``(batch, k, width)`` in the places ``index`` ``(batch, k)``."""
     return x.scatter(1, index[..., None].expand(-1, -1, x.shape[-1]), rows.to(x.dtype))
+
+
+def take_rows(tensors: Sequence[torch.Tensor], index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The kept rows of the features and of what goes with them, such as their positions.
+
+    Args:
+        tensors: each ``(n, width)``, with a width and dtype of its own.
+        index: ``(groups, kept)`` int64, each from 0 to n - 1. Nothing looks whether they are: on a GPU that would be waited for.
+
+    Returns:
+        ``(groups, kept, width)`` for each tensor, new.
+    """
+    flat = index.reshape(-1)
+    return tuple(t.index_select(0, flat).unflatten(0, index.shape) for t in tensors)
+
+
+def inverse_of(index: torch.Tensor, n: int) -> torch.Tensor:
+    """Where each of ``n`` rows stands among the flattened ``index``, ``(n,)`` int64; -1 if it is not there.
+
+    Made once for an ``index``, it turns putting rows back into a plain read: no two places write to one.
+    """
+    flat = index.reshape(-1)
+    places = torch.arange(flat.numel(), device=index.device)
+    return torch.full((n,), -1, dtype=torch.int64, device=index.device).scatter_(0, flat, places)
+
+
+def fill_rows(fresh: torch.Tensor, inverse: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Fresh rows in their places and older ones in the rest, in what is returned and in ``kept``, which is written to.
+
+    Args:
+        fresh: ``(m, width)``; it must not share memory with ``kept``.
+        inverse: ``(n,)`` int64: which fresh row stands here, -1 for none. Several places may name one.
+        kept: ``(n, width)``: what was kept before; afterwards what is kept now.
+
+    Returns:
+        ``(n, width)`` in the dtype of ``kept``, with the same values and a storage of its own.
+    """
+    if not fresh.shape[0]:
+        return kept.clone(memory_format=torch.contiguous_format)
+    rows = fresh.to(kept.dtype).index_select(0, inverse.clamp_min(0))
+    out = torch.where((inverse >= 0)[:, None], rows, kept)
+    kept.copy_(out)
+    return out
+
+
+def most_alike(src: torch.Tensor, dst: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For every row of ``src`` the most similar row of ``dst`` by cosine, within each group (ToMeSD, arXiv 2303.17604, matches so).
+
+    Widened to float32 before anything is multiplied. A bounded number of similarities exists at once, whatever the sizes; the
+    full matrix never does.
+
+    Args:
+        src: ``(groups, s, width)``.
+        dst: ``(groups, d, width)``, d at least 1.
+
+    Returns:
+        ``(groups, s)`` float32 similarities, and ``(groups, s)`` int64 rows of ``dst``. Of equal ones the lowest is named; a
+        row of zeros resembles nothing: 0. What rows that hold a NaN are given is some row of ``dst``, and any number.
+    """
+    (groups, s, width), d = src.shape, dst.shape[1]
+    score = torch.empty(groups, s, dtype=torch.float32, device=src.device)
+    match = torch.empty(groups, s, dtype=torch.int64, device=src.device)
+    wide = max(d, width, 1)
+    many, rows = max(1, AT_ONCE // (wide * max(s, 1))), max(1, AT_ONCE // wide)
+    for i in range(0, groups, many):
+        some = slice(i, i + many)
+        units = (dst[some].float() * over_norm(dst[some])[..., None]).mT
+        for j in range(0, s, rows):
+            part = src[some, j : j + rows]
+            best, at = (part.float() @ units).max(-1)
+            score[some, j : j + rows] = best * over_norm(part)
+            match[some, j : j + rows] = at
+    return score, match
+
+
+def over_norm(x: torch.Tensor) -> torch.Tensor:
+    """One over the length of each row ``(..., width)``, in float32 ``(...)``; 0 for a row of zeros."""
+    norm = torch.linalg.vector_norm(x, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).float()
+    return torch.where(norm > 0, norm.reciprocal(), torch.zeros_like(norm))
