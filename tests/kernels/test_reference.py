@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -44,13 +45,15 @@ def test_inverse_of(data: Any, n: int) -> None:
     assert inverse_of(index, n).tolist() == [flat.index(j) if j in flat else -1 for j in range(n)]
 
 
-@given(st.data(), layouts(2, 2), dtypes, dtypes, seeds)
-def test_fill_rows(data: Any, layout: Any, dtype: torch.dtype, of_fresh: torch.dtype, seed: int) -> None:
+@given(st.data(), layouts(2, 2), dtypes, dtypes, seeds, st.booleans())
+def test_fill_rows(data: Any, layout: Any, dtype: torch.dtype, of_fresh: torch.dtype, seed: int, compiling: bool) -> None:
+    """Also as it is done where nothing may be asked about the numbers: inside a compiled graph, and on a GPU."""
     (n, width), order, gap = layout
     kept, index = laid(layout, dtype, seed), data.draw(kept_rows(n))
     fresh = laid(((index.numel(), width), order, gap), of_fresh, seed + 1) if index.numel() else torch.empty(0, width)
     inverse, before, given_fresh = inverse_of(index, n), kept.clone(), fresh.clone()
-    out = fill_rows(fresh, inverse, kept)
+    with mock.patch("torch.compiler.is_compiling", return_value=compiling):
+        out = fill_rows(fresh, inverse, kept)
     wanted = torch.stack([fresh[i].to(dtype) if i >= 0 else before[j] for j, i in enumerate(inverse.tolist())])
     assert out.dtype == dtype
     assert torch.equal(out, wanted)
@@ -70,9 +73,11 @@ def test_taken_and_filled_again(data: Any, layout: Any, dtype: torch.dtype, seed
     assert torch.equal(fill_rows(take_rows((x,), index)[0].flatten(0, 1), inverse_of(index, n), older), wanted)
 
 
-def test_one_fresh_row_may_stand_in_several_places() -> None:
+@pytest.mark.parametrize("compiling", [False, True])
+def test_one_fresh_row_may_stand_in_several_places(compiling: bool) -> None:
     fresh, kept = torch.tensor([[1.0], [2.0]]), torch.zeros(4, 1)
-    out = fill_rows(fresh, torch.tensor([1, 0, -1, 1]), kept)
+    with mock.patch("torch.compiler.is_compiling", return_value=compiling):
+        out = fill_rows(fresh, torch.tensor([1, 0, -1, 1]), kept)
     assert out.flatten().tolist() == kept.flatten().tolist() == [2.0, 1.0, 0.0, 2.0]
 
 
@@ -111,6 +116,14 @@ def test_of_equal_ones_the_lowest_and_zeros_resemble_nothing(dtype: torch.dtype)
     score, match = most_alike(torch.stack([2 * one, none, -one])[None].to(dtype), dst)
     assert match.tolist() == [[1, 0, 0]]
     assert score[0].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)
+
+
+def test_most_alike_stays_wide_under_autocast() -> None:
+    src, dst = torch.randn(1, 20, 16), torch.randn(1, 10, 16)
+    plain = most_alike(src, dst)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = most_alike(src, dst)
+    assert all(map(torch.equal, plain, inside))
 
 
 def test_most_alike_holds_no_full_matrix() -> None:

@@ -17,6 +17,7 @@ from omnicache.kernels.reference import AT_ONCE, over_norm
 KINDS = (torch.float16, torch.bfloat16, torch.float32)
 LONG = 8192
 """From this width on, a row is a whole frame: there are few, and the programs share its length instead."""
+WARPS = 4
 PROGRAMS = 512
 """About so many share the lengths of long rows."""
 
@@ -102,7 +103,7 @@ def most_alike(src: torch.Tensor, dst: torch.Tensor) -> tuple[torch.Tensor, torc
         score = torch.empty(groups, s, dtype=torch.float32, device=src.device)
         match = torch.empty(groups, s, dtype=torch.int64, device=src.device)
         sizes = (s, d, width)
-        _match[(triton.cdiv(s, m), groups)](score, match, src, dst, over_src, over_dst, *sizes, *strides, **tile, num_warps=4)
+        _match[(triton.cdiv(s, m), groups)](score, match, src, dst, over_src, over_dst, *sizes, *strides, **tile, num_warps=WARPS)
         return score, match
     tiles = triton.cdiv(s, m) * triton.cdiv(d, n)
     pieces = max(1, min(PROGRAMS // (tiles * groups), AT_ONCE // (groups * s * d), triton.cdiv(width, 16 * k)))
@@ -111,6 +112,6 @@ def most_alike(src: torch.Tensor, dst: torch.Tensor) -> tuple[torch.Tensor, torc
     span = triton.cdiv(triton.cdiv(width, pieces), k) * k
     pieces = triton.cdiv(width, span)
     parts = torch.empty(pieces, groups, s, d, dtype=torch.float32, device=src.device)
-    _part[(tiles, pieces, groups)](parts, src, dst, groups, s, d, width, span, *strides, **tile, num_warps=4)
+    _part[(tiles, pieces, groups)](parts, src, dst, groups, s, d, width, span, *strides, **tile, num_warps=WARPS)
     best, match = (parts.sum(0) * over_dst[:, None, :]).max(-1)
     return best * over_src, match
