@@ -64,3 +64,23 @@ def test_match(dtype: torch.dtype, kind: str, target: int) -> None:
         assert "mma" in made.asm["ptx"]  # the tensor cores
         assert ".local" not in made.asm["ptx"]
         assert made.metadata.shared <= 99 * 1024  # what the smaller chips of the generation have
+
+
+ALL = [
+    (triton_rows._take, ROWS, triton_rows.shape_of(72)),
+    (triton_rows._fill, ROWS, triton_rows.shape_of(72)),
+    (triton_rows._fill, ROWS, triton_rows.shape_of(1)),
+    (triton_sums._weighted_sum, SUMS, {"COUNT": 8, "BLOCK": triton_sums.BLOCK}),
+    (triton_sums._change, CHANGE, {"SQUARES": True, "BLOCK": triton_sums.BLOCK}),
+    (triton_match._match, MATCH | {"src": "*fp16", "dst": "*fp16"}, triton_match.tile_of(1, 1, 72, torch.float16)),
+    (triton_match._part, MATCH | {"src": "*fp16", "dst": "*fp16"}, triton_match.tile_of(1, 1, 72, torch.float16)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "kinds", "constants"), ALL)
+def test_sizes_of_one(kernel: Any, kinds: dict[str, str], constants: dict[str, Any]) -> None:
+    """A number that is 1 is compiled in, as a launch with it would do: each by itself, and all at once."""
+    numbers = [n for n in kernel.arg_names if n not in kinds and n not in constants]
+    assert numbers
+    for ones in [*([n] for n in numbers), numbers]:
+        built(kernel, kinds, constants | dict.fromkeys(ones, 1), 4, 90, odd=numbers)

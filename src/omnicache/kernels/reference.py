@@ -160,6 +160,6 @@ def most_alike(src: torch.Tensor, dst: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def over_norm(x: torch.Tensor) -> torch.Tensor:
-    """One over the length of each row ``(..., width)``, in float32 ``(...)``; 0 for a row of zeros."""
+    """One over the length of each row ``(..., width)``, in float32 ``(...)``; of a row of zeros a finite number."""
     norm = torch.linalg.vector_norm(x, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).float()
-    return torch.where(norm > 0, norm.reciprocal(), torch.zeros_like(norm))
+    return norm.clamp_min(torch.finfo(torch.float32).tiny).reciprocal()
