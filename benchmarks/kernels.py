@@ -20,6 +20,7 @@ import itertools
 import json
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ class Bench:
         self.device, self.cuda = device, device.type == "cuda"
         self.dtype = torch.bfloat16 if self.cuda or not dispatch.FORCED else torch.float32
         cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) if self.cuda else 0
+        self.ungraphed: str | None = None
+        """Why the last call that could not be captured in a graph could not."""
         self.outside = 4 * (cache or 50_000_000) if self.cuda else 0
 
     def drawn(self, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -88,16 +91,26 @@ class Bench:
                 call()
         torch.cuda.synchronize()
         eager = (time.perf_counter() - began) / (3 * len(calls))
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            kept = [call() for call in calls]  # what is made is held, or one call would write where another has
+        graph, kept = torch.cuda.CUDAGraph(), []
+        try:
+            with torch.cuda.graph(graph):
+                kept += [call() for call in calls]  # what is made is held, or one call would write where another has
+            again = graph.replay
+        except Exception as bad:  # then with what Python takes between the calls, which for short ones is most of it
+            self.ungraphed = f"{type(bad).__name__}: {bad}"[:200]
+            torch.cuda.synchronize()
+
+            def again() -> None:
+                for call in calls:
+                    call()
+
         for _ in range(3):
-            graph.replay()
+            again()
         took = []
         for _ in range(REPLAYS):
             a, b = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             a.record()
-            graph.replay()
+            again()
             b.record()
             torch.cuda.synchronize()
             took.append(a.elapsed_time(b) / 1e3 / len(calls))
@@ -265,6 +278,16 @@ def swept(bench: Bench, peak: float) -> list[dict[str, Any]]:
     return sorted(out, key=lambda row: (row["module"], row.get("us", float("inf"))))
 
 
+def attempted(measure: Callable[..., Any], *given: Any) -> list[dict[str, Any]]:
+    """Its rows, or one that says what went wrong: the others are measured all the same."""
+    try:
+        found = measure(*given)
+        return found if isinstance(found, list) else [found]
+    except Exception as bad:
+        traceback.print_exc(limit=6)
+        return [{"of": str(given[1:-1]), "error": f"{type(bad).__name__}: {bad}"[:300]}]
+
+
 def shown(label: str, row: dict[str, Any]) -> None:
     times = ", ".join(f"{w} {row[w]['us']:.1f} us" for w in row["faster_than"])
     faster = ", ".join(f"{ratio:.2f}x {name}" for name, ratio in row["faster_than"].items())
@@ -289,24 +312,26 @@ def main() -> None:
     result["copy_gb_per_s"] = peak / 1e9
     result["copy_gb_per_s_at_size"] = {s.name: bench.copy(s.batch * s.tokens * s.width) / 1e9 for s in sizes}
     print(f"{result['device']}: a copy moves {peak / 1e9:.0f} GB/s; at size {rounded(result['copy_gb_per_s_at_size'], 0)}")
+    matched = [("SD3-medium, 1 group", 2, 3072, 1024, 1536), ("SD3-medium, 8 groups", 16, 384, 128, 1536)]
+    matched += [("SVD-XT tokens, 16 patches", 800, 432, 144, 320), ("SVD-XT frames, 1 patch", 2, 12, 13, 9216 * 320)]
+    matched += [("SVD-XT frames, 16 patches", 32, 12, 13, 576 * 320), ("Latte-1 tokens, 16 patches", 512, 48, 16, 1152)]
+    matched = matched if bench.cuda else [("tiny", 2, 48, 16, 32)]
     with torch.no_grad():
-        result["rows"] = [rows_of(bench, size, ratio, peak) for size in sizes for ratio in size.ratios]
-        for row in result["rows"]:
-            for what in ("merge", "unmerge", "merge and unmerge"):
-                shown(f"{row['size']}, {row['ratio']:.0%} left out: {what}", row[what])
-        result["sums"] = [row for size in sizes[:2] for row in sums_of(bench, size, peak)]
-        matched = [("SD3-medium, 1 group", 2, 3072, 1024, 1536), ("SD3-medium, 8 groups", 16, 384, 128, 1536)]
-        matched += [("SVD-XT tokens, 16 patches", 800, 432, 144, 320), ("SVD-XT frames, 1 patch", 2, 12, 13, 9216 * 320)]
-        matched += [("SVD-XT frames, 16 patches", 32, 12, 13, 576 * 320), ("Latte-1 tokens, 16 patches", 512, 48, 16, 1152)]
-        result["matching"] = [matching_of(bench, *m, peak) for m in (matched if bench.cuda else [("tiny", 2, 48, 16, 32)])]
-        for row in (*result["sums"], *result["matching"]):
-            shown(", ".join(filter(None, (row.get("size"), row["what"]))), row)
+        result["rows"] = [row for s in sizes for ratio in s.ratios for row in attempted(rows_of, bench, s, ratio, peak)]
+        result["sums"] = [row for s in sizes[:2] for row in attempted(sums_of, bench, s, peak)]
+        result["matching"] = [row for m in matched for row in attempted(matching_of, bench, *m, peak)]
         if a.sweep and bench.cuda:
-            result["sweep"] = swept(bench, peak)
-            for module in ("rows", "sums", "match"):
-                print(*[row for row in result["sweep"] if row["module"].endswith(module)][:3], sep="\n")
-    result["gave_up"] = sorted(dispatch.without)
-    result["all_equal"] = all(row["equal"] for row in result["rows"])
+            result["sweep"] = attempted(swept, bench, peak)
+    for row in (row for row in result["rows"] if "error" not in row):
+        for what in ("merge", "unmerge", "merge and unmerge"):
+            shown(f"{row['size']}, {row['ratio']:.0%} left out: {what}", row[what])
+    for row in (row for row in (*result["sums"], *result["matching"]) if "error" not in row):
+        shown(", ".join(filter(None, (row.get("size"), row["what"]))), row)
+    for module in ("rows", "sums", "match"):
+        for row in [row for row in result.get("sweep", ()) if row.get("module", "").endswith(module)][:3]:
+            print(row)
+    result |= {"gave_up": sorted(dispatch.without), "ungraphed": bench.ungraphed}
+    result["all_equal"] = all(row.get("equal", False) for row in result["rows"])
     print(f"rows equal to the bit: {result['all_equal']}; kernels without a twin here: {result['gave_up'] or 'none'}")
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps(rounded(result), indent=1) + "\n")
