@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -114,9 +115,14 @@ def fill_rows(fresh: torch.Tensor, inverse: torch.Tensor, kept: torch.Tensor) ->
     Returns:
         ``(n, width)`` in the dtype of ``kept``, with the same values and a storage of its own.
     """
+    fresh = fresh.to(kept.dtype)
+    if kept.device.type == "cpu" and not torch.compiler.is_compiling():
+        places = (inverse >= 0).nonzero().flatten()  # fewer passes; a GPU would have to be waited for
+        kept.index_copy_(0, places, fresh.index_select(0, inverse[places]))
+        return kept.clone(memory_format=torch.contiguous_format)
     if not fresh.shape[0]:
         return kept.clone(memory_format=torch.contiguous_format)
-    rows = fresh.to(kept.dtype).index_select(0, inverse.clamp_min(0))
+    rows = fresh.index_select(0, inverse.clamp_min(0))
     out = torch.where((inverse >= 0)[:, None], rows, kept)
     kept.copy_(out)
     return out
@@ -141,18 +147,19 @@ def most_alike(src: torch.Tensor, dst: torch.Tensor) -> tuple[torch.Tensor, torc
     match = torch.empty(groups, s, dtype=torch.int64, device=src.device)
     wide = max(d, width, 1)
     many, rows = max(1, AT_ONCE // (wide * max(s, 1))), max(1, AT_ONCE // wide)
-    for i in range(0, groups, many):
-        some = slice(i, i + many)
-        units = (dst[some].float() * over_norm(dst[some])[..., None]).mT
-        for j in range(0, s, rows):
-            part = src[some, j : j + rows]
-            best, at = (part.float() @ units).max(-1)
-            score[some, j : j + rows] = best * over_norm(part)
-            match[some, j : j + rows] = at
+    with torch.autocast(src.device.type, enabled=False) if src.device.type in ("cpu", "cuda") else nullcontext():
+        for i in range(0, groups, many):
+            some = slice(i, i + many)
+            units = (dst[some].float() * over_norm(dst[some])[..., None]).mT
+            for j in range(0, s, rows):
+                part = src[some, j : j + rows]
+                best, at = (part.float() @ units).max(-1)
+                score[some, j : j + rows] = best * over_norm(part)
+                match[some, j : j + rows] = at
     return score, match
 
 
 def over_norm(x: torch.Tensor) -> torch.Tensor:
-    """One over the length of each row ``(..., width)``, in float32 ``(...)``; 0 for a row of zeros."""
+    """One over the length of each row ``(..., width)``, in float32 ``(...)``; of a row of zeros a finite number."""
     norm = torch.linalg.vector_norm(x, dim=-1, dtype=torch.promote_types(x.dtype, torch.float32)).float()
-    return torch.where(norm > 0, norm.reciprocal(), torch.zeros_like(norm))
+    return norm.clamp_min(torch.finfo(torch.float32).tiny).reciprocal()
