@@ -53,6 +53,7 @@ class Clock:
         self.taken = 0  # scheduler steps since then
         self.began = 0  # at which of its times that run began, as far as is known
         self.thread: int | None = None  # the thread that set the timesteps
+        self.led = False  # whether a pipeline makes the steps, and not a bare loop
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
@@ -93,6 +94,7 @@ class Clock:
         out = plain(*args, **kwargs)
         self.run, self.taken, self.began, self.thread = self.run + 1, 0, 0, threading.get_ident()
         self.strangers.clear()
+        self.led = False
         self._read()
         return out
 

@@ -58,13 +58,15 @@ class Runs:
                 clock.strangers.add(key)
                 clock = None
             run = self._begin(key, clock)
+            if clock is not None:
+                clock.led = pipe is not None
         return run
 
     def _clock(self, key: Any, pipe: Any) -> Clock | None:
         """The scheduler's clock. None if another thread's or loop's run is at work there: this one is timed by its timesteps."""
         audience = self._session.audience
         clock = audience.listen(pipe if pipe is not None else audience.given)
-        if clock is None or clock.idle or key in clock.strangers:
+        if clock is None or clock.idle or key in clock.strangers or (pipe is None and clock.led):
             return None
         return clock if clock.thread == key[0] or _request.get() is not None else None
 
