@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from diffusers import PyramidAttentionBroadcastConfig
+from diffusers import AutoencoderKL, PyramidAttentionBroadcastConfig
 from torch import nn
 
 import omnicache
@@ -206,6 +206,13 @@ class NoBlocks(nn.Module):
 
     def forward(self, x, timestep):
         return self.one(x)
+
+
+def test_an_autoencoder_in_place_of_the_denoiser():
+    """Its lists hold None where a block lacks something."""
+    vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, layers_per_block=1, mid_block_add_attention=False)
+    with pytest.raises(OmniCacheError, match=r"Pass the denoiser \(pipe.transformer, pipe.unet\)"):
+        omnicache.enable(vae, "fora")
 
 
 def test_a_module_without_blocks(pipe):

@@ -331,3 +331,9 @@ def test_other_errors_are_not_taken_for_it():
             pipe(num_inference_steps=10)
         hook.remove()
         assert run.sessions[0].bytes() == 0
+
+
+def test_a_limit_below_one_value_is_given_as_the_reason():
+    _, run, _ = bounded(1)
+    assert "always computed" in str(run)
+    assert "Nothing was reused" not in str(run)

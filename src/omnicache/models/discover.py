@@ -47,8 +47,8 @@ def is_mlp(name: str, module: nn.Module) -> bool:
 
 
 def _is_row(blocks: nn.ModuleList) -> bool:
-    """Two or more modules with parameters, or a single one that attends."""
-    if not len(blocks) or not all(any(True for _ in block.parameters()) for block in blocks):
+    """Two or more modules with parameters, or a single one that attends. Some lists hold None where a block lacks something."""
+    if not len(blocks) or not all(block is not None and any(True for _ in block.parameters()) for block in blocks):
         return False
     return len(blocks) >= 2 or any(is_attention(name, m) for name, m in blocks[0].named_modules() if name)
 

@@ -182,7 +182,8 @@ class Run:
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""
         trace = self.trace
-        if trace.notes or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
+        told = trace.notes or (trace.thrift and self.keeper.thrift.left)
+        if told or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
             return
         if any(t.wanted for t in self.triggers.values()):
             trace.note("Nothing was reused: no module that the plan governs was called in the steps that it would have reused.")
