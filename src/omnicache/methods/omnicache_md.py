@@ -16,7 +16,7 @@ Ratio = Annotated[float, Range(0, 0.9)]
 @method(
     "omnicache-md",
     paper="OmniCache: a multidimensional cache for diffusion transformers (token, frame and block caches)",
-    axes={"when": "every step but the first", "where": "attention, feed-forward", "how": "hold", "which": "what is not redundant"},
+    axes={"when": "the first step", "where": "attention (and MLP) by token, frame, position", "how": "hold", "fix": "-"},
     architectures="transformers and U-Nets with attention; frame and block caches where space and time are apart",
     off={"token": 0.0, "frame": 0.0, "block": 0.0},
     presets={

@@ -14,7 +14,7 @@ from omnicache.triggers import First
 @method(
     "tomesd",
     paper="Token Merging for Fast Stable Diffusion (arXiv 2303.17604)",
-    axes={"when": "never whole", "where": "attention", "how": "copies of what was merged", "which": "one of each like pair"},
+    axes={"when": "never", "where": "attention (and MLP) by token", "how": "copies of what was merged", "fix": "-"},
     architectures="transformers and U-Nets with attention over the tokens of a picture",
     off={"ratio": 0.0},
 )
