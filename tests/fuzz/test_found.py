@@ -100,6 +100,13 @@ def test_a_step_that_is_evaluated_anew_is_looked_at_too() -> None:
     assert check(Case(Toy(reads="the first block"), plan=(Policy(First(0), Stack(), Hold()), redo))) == "reused"
 
 
+def test_blocks_that_write_to_what_others_hold_are_computed() -> None:
+    """The first block's output is the very tensor that the second writes to, and somebody reads it at the end."""
+    plan = (Policy(First(0), Stack(), Residual(Hold())),)
+    assert check(Case(Toy(writes="its input", reads="the first block"), plan=plan)) == "computed"
+    assert check(Case(Toy(writes="its input"), plan=plan)) == "reused"
+
+
 def test_several_runs_of_a_model_around_one_another() -> None:
     """The laws that other tests ask of well-behaved runs, of one that is cancelled, resumed elsewhere and interleaved."""
     acts = (Act("run", Run(cancelled=2)), Act("requests"), Act("other pipeline", Run(batch=2)), Act("new scheduler"), Act("anew"))

@@ -32,6 +32,8 @@ class _Run:
     outputs: Tensors = ()
     output_versions: tuple[int, ...] = ()
     output_copies: Tensors = ()
+    handed_back: bool = False
+    """Whether a block has returned a tensor that it was given: whoever holds that sees what later blocks write to it."""
 
     def written(self, ranks: Ranks) -> bool:
         """Whether something wrote to the outputs since the last block returned them."""
@@ -205,6 +207,7 @@ class Chain:
             run = state.open = _Run(self.index, bound, counts, _blind_copies(state, given))
         out = proceed(args, kwargs)
         found = tensors_of(out)
+        run.handed_back |= any(a is b for a in found for b in tensors_of((args, kwargs)))
         if found:  # what shows no tensors is never reused, and may hold some
             state.shapes[self.index], state.roles[self.index] = Shape(out), self
         run.outputs = own(found) if self.index in state.copied_outputs else found
@@ -219,6 +222,9 @@ class Chain:
             return
         if run.written(p.run.ranks):
             state.copied_outputs.add(run.last)  # too late for this step: its value is gone
+            return
+        if run.handed_back and p.distrusts(self.policy, self.site):
+            p.trace.note(f"blocks of {self.site.name} that return what they were given are always computed: others read it, too.")
             return
         layout = state.layouts.get((type(self.site.modules[run.last]), len(run.outputs)))
         if layout is None:
