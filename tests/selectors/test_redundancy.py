@@ -104,6 +104,15 @@ def test_the_combined_cache_makes_equal_sequences_of_pairs_and_single_frames(fra
     assert (stays[:, : frames // 2 * 2].unflatten(1, (-1, 2)).sum(2) >= 2).all()  # two of each cube, or one of each square
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (1, 1), (3, 3), (2, 5), (5, 7)])
+def test_small_uneven_frames_are_combined_as_far_as_they_can(height, width):
+    grid = Grid(1, 5, height, width, "space")
+    rows = Rows(torch.randn(5, height * width, 4), grid)
+    found = chosen(FramesAndTokens(0.5, frames=0.4), rows)
+    assert found.index.shape[0] in (3, 5)
+    assert len(set(found.index.flatten().tolist())) == found.index.numel()
+
+
 def test_what_looks_at_a_condition_of_its_frame_stays_in_its_frame():
     rows = film(1, 6)
     found = chosen(FramesAndTokens(0.5, frames=0.5), rows, site=CROSS)

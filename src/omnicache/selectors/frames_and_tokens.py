@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from omnicache.kernels import most_alike
@@ -33,6 +35,10 @@ class FramesAndTokens(Redundancy):
         if look.site.kind == "cross_attention" or look.grid.along != "space" or pairs == 0:
             return Tokens.find(self, look)  # type: ignore[arg-type]
         grid, half = look.grid, frames // 2
+        groups = Groups(squares(grid.height, grid.width, self.side, frames=2, depth=2), keepers=2)
+        room = (groups.units - groups.staying - cells) / cells  # on small uneven grids more must stay of a pair than of a frame
+        if room < 0:
+            return Tokens.find(self, look)  # type: ignore[arg-type]
         ahead = look.film[:, : 2 * half].unflatten(1, (half, 2))
         alike, _ = most_alike(ahead[:, :, 0].reshape(batch * half, 1, -1), ahead[:, :, 1].reshape(batch * half, 1, -1))
         score = alike.view(batch, half)
@@ -42,9 +48,9 @@ class FramesAndTokens(Redundancy):
         first = torch.zeros(batch, frames, dtype=torch.bool, device=score.device).scatter(1, 2 * best, True)
         paired = first | first.roll(1, dims=1)
 
-        single = self.cells(look, look.film.flatten(0, 1), "tokens")
+        alone = self if room >= self.ratio + sum(self.hierarchy) else replace(self, ratio=min(self.ratio, room), hierarchy=())
+        single = alone.cells(look, look.film.flatten(0, 1), "tokens")
         drop = single.count  # so many tokens go from a frame by itself, and from a pair a frame's worth more
-        groups = Groups(squares(grid.height, grid.width, self.side, frames=2, depth=2), keepers=2)
         two = ahead.gather(1, best[:, :, None, None, None].expand(-1, -1, 2, cells, width)).flatten(0, 1).flatten(1, 2)
         double = Redundant.none(batch * pairs, 2 * cells, two.device).drop(
             two, groups, groups.most((cells + drop) / (2 * cells)), look.lottery(groups.units), vote=look.votes(batch, self.aligned)
@@ -55,8 +61,8 @@ class FramesAndTokens(Redundancy):
         kept_one = look.ids.gather(2, single.kept.view(batch, frames, -1))
         # In the order of time: a pair stands where its first frame does.
         order = paired.to(torch.int8).argsort(dim=1, stable=True)[:, : frames - 2 * pairs]
-        alone = kept_one.gather(1, order[..., None].expand(-1, -1, kept_one.shape[2]))
-        both, when = torch.cat((kept_two, alone), dim=1), torch.cat((2 * best, order), dim=1)
+        others = kept_one.gather(1, order[..., None].expand(-1, -1, kept_one.shape[2]))
+        both, when = torch.cat((kept_two, others), dim=1), torch.cat((2 * best, order), dim=1)
         kept = both.gather(1, when.argsort(dim=1)[..., None].expand_as(both))
 
         stand = look.ids.gather(2, single.match.view(batch, frames, cells))
