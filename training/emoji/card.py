@@ -1,6 +1,6 @@
 """Measure an exported folder and write its model card: README.md, card.json, grid.png and reconstructions.png.
 
-    python training/emoji/card.py --out src/omnicache/zoo/emoji
+    python -m training.emoji.card --out src/omnicache/zoo/emoji
 
 Every figure in the card is measured by this run or read from the logs that the export copied.
 """
@@ -20,9 +20,10 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
 
-from data import FONT, NAMES, Augment, draw, emoji_list, grid_png, sprites
 from omnicache.measure import accuracy, confidence95, kid, nearest, psnr, ssim
 from omnicache.zoo.classifier import Classifier
+from training.common import device_default, grid_png
+from training.emoji.data import FONT, NAMES, Augment, draw, emoji_list, sprites
 
 TEMPLATE = Path(__file__).with_name("card.md")
 FRESH_SEED, JUDGED_SEED, TRAINING_SEED = 7, 8, 1000  # the last is the first shard's, in latents.py
@@ -255,7 +256,7 @@ def main() -> None:
     ask.add_argument("--seeds", type=int, default=2)
     ask.add_argument("--training", type=int, default=20_000, help="training pictures to look for neighbours in")
     ask.add_argument("--hardware", default="", help='what it was trained on, in words: "two CPU cores"')
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="as latents.py was run on")
+    ask.add_argument("--device", default=device_default(), help="as latents.py was run on")
     ask.add_argument("--rewrite", action="store_true", help="README.md anew from card.json, without measuring")
     a = ask.parse_args()
 

@@ -8,7 +8,6 @@ Needs Debian's ``fonts-noto-color-emoji`` (the font, OFL) and ``unicode-data`` (
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,18 +115,3 @@ def draw(sprite: torch.Tensor, how: Augment, size: int = 64, g: torch.Generator 
         level = _uniform(n, 0, how.noise, g, device)[:, None, None, None]
         picture = picture + level * torch.randn(picture.shape, generator=g, device=device)
     return (picture.clamp(0, 1) * 2 - 1).contiguous()
-
-
-def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2) -> None:
-    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
-    from PIL import Image
-
-    n, _, h, w = pictures.shape
-    rows = math.ceil(n / columns)
-    sheet = torch.ones(3, rows * (h + 2), columns * (w + 2))
-    for i, picture in enumerate(pictures):
-        y, x = divmod(i, columns)
-        sheet[:, y * (h + 2) : y * (h + 2) + h, x * (w + 2) : x * (w + 2) + w] = picture.clamp(-1, 1) / 2 + 0.5
-    raw = (sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous()
-    image = Image.fromarray(raw.numpy())
-    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)

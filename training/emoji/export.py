@@ -1,6 +1,6 @@
 """Write what was trained as a standard diffusers folder, with its judge and its logs.
 
-    python training/emoji/export.py --work DIR --out src/omnicache/zoo/emoji
+    python -m training.emoji.export --work DIR --out src/omnicache/zoo/emoji
 
 All weights are the moving averages, in half precision. ``diffusers.DiTPipeline.from_pretrained(OUT)`` reads them back
 in single precision. ``--untrained`` stands in for a transformer that does not exist yet, to try the script.
@@ -16,18 +16,13 @@ from pathlib import Path
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
 
-import autoencoder
-import transformer
-from data import emoji_list
 from omnicache.zoo.classifier import Classifier
+from training.common import averaged
+from training.emoji import autoencoder, transformer
+from training.emoji.data import emoji_list
 
 LARGEST_FILE, LARGEST_FOLDER = 15_000_000, 20_000_000  # bytes
 LOGS = ("autoencoder", "transformer", "classifier")
-
-
-def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
-    """The moving average of the weights in a checkpoint."""
-    return torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["ema"]["shadow"]
 
 
 def trained_transformer(work: Path, classes: int) -> DiTTransformer2DModel:
@@ -83,8 +78,7 @@ def main() -> None:
     torch.manual_seed(transformer.SEED)
     for part in ("transformer", "vae", "scheduler", "classifier", "log"):
         shutil.rmtree(a.out / part, ignore_errors=True)  # an earlier export may have had other files
-    vae = autoencoder.build()
-    vae.load_state_dict(averaged(a.work, "autoencoder"))
+    vae = autoencoder.trained(a.work)
     if a.untrained:
         dit, scale = without_unused(transformer.build(96), a.classes), 1.0
     else:

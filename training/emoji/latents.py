@@ -1,9 +1,10 @@
-"""Draw and encode the training set of the transformer, in shards, so that training can start after the first.
+"""Draw and encode the training set of a transformer, in shards, so that training can start after the first.
 
-    python training/emoji/latents.py --work DIR --shards 3
+    python -m training.emoji.latents --work DIR --shards 3
 
 A shard holds the posterior's mean and standard deviation ``(n, 4, 16, 16)`` in fp16 and the class ids; training draws the
-latent anew each time, so a picture is never seen twice the same.
+latent anew each time, so a picture is never seen twice the same. Without an autoencoder of its own, DIR gets the latents of
+the one that ships with the package.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from autoencoder import build
-from common import psnr
-from data import Augment, draw, emoji_list, sprites
+from training.common import autocast, device_default, psnr
+from training.emoji import autoencoder
+from training.emoji.data import Augment, draw, emoji_list, sprites
 
 
 @torch.no_grad()
@@ -25,12 +26,10 @@ def main() -> None:
     ask.add_argument("--shards", type=int, default=3)
     ask.add_argument("--size", type=int, default=20_000)
     ask.add_argument("--classes", type=int, default=100)
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ask.add_argument("--device", default=device_default())
     a = ask.parse_args()
 
-    vae = build().to(a.device).eval()
-    weights = torch.load(a.work / "autoencoder.pt", map_location=a.device, weights_only=True)["ema"]["shadow"]
-    vae.load_state_dict(weights)
+    vae = autoencoder.trained(a.work).to(a.device)
     sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
     for shard in range(a.shards):
         path = a.work / f"latents-{shard:03d}.pt"
@@ -41,7 +40,7 @@ def main() -> None:
         mean, std = [], []
         for chunk in label.split(100):
             picture = draw(sheet[chunk], Augment(), g=g)
-            with torch.autocast(a.device.split(":")[0], torch.bfloat16):
+            with autocast(a.device):
                 posterior = vae.encode(picture).latent_dist
             mean.append(posterior.mean.half().cpu())
             std.append(posterior.std.half().cpu())
