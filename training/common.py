@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -154,6 +155,70 @@ def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
     return torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["ema"]["shadow"]
 
 
+def check_sizes(out: Path, folder: int, file: int = 15_000_000) -> None:
+    """Print the size of every file and refuse a folder or a file, weights above all, with more bytes than allowed."""
+    sizes = {f: f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
+    for path, size in sizes.items():
+        print(f"{size:>10,} {path.relative_to(out)}")
+        if size > file:
+            raise SystemExit(f"{path} has {size} bytes, {file} are allowed")
+    print(f"{sum(sizes.values()):>10,} bytes in all")
+    if sum(sizes.values()) > folder:
+        raise SystemExit(f"{out} has {sum(sizes.values())} bytes, {folder} are allowed")
+
+
+def check_weights(saved: dict[str, nn.Module], back: dict[str, nn.Module]) -> None:
+    """Refuse an export unless what was read back is what was saved, as single precision."""
+    for part, model in saved.items():
+        was, now = model.state_dict(), back[part].state_dict()
+        if was.keys() != now.keys():
+            raise SystemExit(f"{part} has other weights than were exported: {sorted(was.keys() ^ now.keys())}")
+        for name, value in now.items():
+            if value.is_floating_point() and not (value.dtype == torch.float32 and torch.equal(value, was[name].float())):
+                raise SystemExit(f"{part}.{name} did not survive the export")
+
+
+def copy_logs(work: Path, out: Path, names: Iterable[str]) -> None:
+    """The training logs of ``names`` into the exported folder."""
+    shutil.rmtree(out / "log", ignore_errors=True)
+    (out / "log").mkdir(parents=True)
+    for name in names:
+        if (work / f"{name}.log.jsonl").exists():
+            shutil.copyfile(work / f"{name}.log.jsonl", out / "log" / f"{name}.jsonl")
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024) as ``torch.optim.Muon`` does it, but orthogonal in float32: on a CPU without bfloat16 that takes
+    a third of the time."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            lr, keep = group["lr"], group["momentum"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                mean = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
+                mean.lerp_(p.grad, 1 - keep)
+                update = _orthogonal(p.grad.lerp(mean, keep))
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)  # the size of an update of AdamW
+
+
+def _orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """About the nearest orthogonal matrix, by five steps of a Newton-Schulz iteration."""
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.T if tall else x
+
+
 def optimizers(model: nn.Module, lr: float, matrix: Callable[[str], bool]) -> list[torch.optim.Optimizer]:
     """Muon for the matrices whose name ``matrix`` chooses, those inside blocks; AdamW for the rest.
 
@@ -161,10 +226,7 @@ def optimizers(model: nn.Module, lr: float, matrix: Callable[[str], bool]) -> li
     """
     chosen = {name: p for name, p in model.named_parameters() if p.ndim == 2 and p.requires_grad and matrix(name)}
     rest = [p for name, p in model.named_parameters() if name not in chosen and p.requires_grad]
-    return [
-        torch.optim.Muon(chosen.values(), lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0),
-    ]
+    return [Muon(chosen.values(), lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)]
 
 
 class Several:

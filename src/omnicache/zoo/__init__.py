@@ -1,11 +1,14 @@
-"""Small models that ship with the package, so that examples, tests and benchmarks need no download.
+"""Small trained models, so that examples, tests and benchmarks need no download.
 
-Each is a standard diffusers folder plus ``classifier/``, the judge of its samples; its README.md is the model card.
+One, ``emoji``, ships with the package; the others lie in ``zoo/`` of the repository and are found when OmniCache runs from a
+clone, or in the folders that the environment variable ``OMNICACHE_ZOO`` names. Each is a standard diffusers folder; its
+README.md is the model card, and its samples have a judge, which :func:`classifier` returns.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +20,44 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-__all__ = ["classifier", "load", "names", "path"]
+__all__ = ["IN_THE_CLONE", "classifier", "labels", "load", "names", "path"]
 
 _HERE = Path(__file__).parent
+_CLONE = _HERE.parents[2] / "zoo"
+IN_THE_CLONE = ("emoji-animate", "emoji-motion", "emoji-text")
+"""Models of the repository that the installed package does not hold."""
+
+
+def _found() -> dict[str, Path]:
+    """Folder of each model: the package before the clone, and that before ``OMNICACHE_ZOO``."""
+    further = [Path(folder) for folder in os.environ.get("OMNICACHE_ZOO", "").split(os.pathsep) if folder]
+    found: dict[str, Path] = {}
+    for place in (_HERE, _CLONE, *further):
+        for index in sorted(place.glob("*/model_index.json")):
+            found.setdefault(index.parent.name, index.parent)
+    return found
 
 
 def names() -> list[str]:
     """Names of the models that :func:`load` knows."""
-    return sorted(found.parent.name for found in _HERE.glob("*/model_index.json"))
+    return sorted(_found())
 
 
 def path(name: str) -> Path:
-    """The model's folder inside the installed package."""
-    known = names()
+    """The model's folder.
+
+    Raises:
+        OmniCacheError: there is none; the message says how to get it.
+    """
+    known = _found()
     if name in known:
-        return _HERE / name
-    near = get_close_matches(name, known, n=1, cutoff=0.0)
+        return known[name]
+    if name in IN_THE_CLONE:
+        raise OmniCacheError(
+            f"the model {name!r} is in the folder zoo/ of OmniCache's repository and not in the installed package; clone the "
+            f"repository and run from there, or set OMNICACHE_ZOO to the zoo/ of a clone."
+        )
+    near = get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=0.5) or get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}?" if near else "this installation has none."
     raise OmniCacheError(f"the zoo has no model {name!r}; {hint}")
 
@@ -63,6 +88,22 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     return pipe
 
 
+def labels(name: str) -> dict[str, int]:
+    """What the model can be asked for, class names or prompts, and the class that its judge should then see."""
+    folder = path(name)
+    if (folder / "judge.json").exists():
+        return _judge(folder)["labels"]
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return {label: int(i) for i, label in index.get("id2label", {}).items()}
+
+
 def classifier(name: str) -> Classifier:
     """The judge of the model's samples: logits and features of its pictures in [0, 1]."""
-    return Classifier.load(path(name) / "classifier")
+    folder = path(name)
+    owner = path(_judge(folder)["classifier"]) if (folder / "judge.json").exists() else folder
+    return Classifier.load(owner / "classifier")
+
+
+def _judge(folder: Path) -> dict:
+    """Whose classifier judges a model without one, and which class each of its prompts is there."""
+    return json.loads((folder / "judge.json").read_text(encoding="utf-8"))

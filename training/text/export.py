@@ -1,0 +1,62 @@
+"""Write ``emoji-text`` as a standard diffusers folder, a ``StableDiffusion3Pipeline`` without T5.
+
+    python -m training.text.export --work DIR --out zoo/emoji-text
+
+All weights are the moving averages, in half precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import StableDiffusion3Pipeline
+
+from training.common import check_sizes, check_weights, copy_logs
+from training.emoji import autoencoder
+from training.emoji.data import emoji_list
+from training.text import transformer
+
+LARGEST_FOLDER = 14_000_000  # bytes
+PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser()
+    ask.add_argument("--work", type=Path, required=True)
+    ask.add_argument("--out", type=Path, required=True)
+    a = ask.parse_args()
+
+    captions = [name for _, name in emoji_list(100)]
+    net, vae = transformer.trained(a.work, captions), autoencoder.trained(a.work)
+    vae.register_to_config(shift_factor=0.0)  # this pipeline adds it
+    for old in (*PARTS, "tokenizer", "tokenizer_2", "scheduler"):
+        shutil.rmtree(a.out / old, ignore_errors=True)  # an earlier export may have had other files
+    pipe = StableDiffusion3Pipeline(
+        transformer=net.transformer.half(),
+        scheduler=transformer.scheduler(),
+        vae=vae.half(),
+        text_encoder=net.words.first.half(),
+        tokenizer=net.tokens,
+        text_encoder_2=net.words.second.half(),
+        tokenizer_2=net.tokens,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipe.save_pretrained(a.out, max_shard_size="14MB")
+    judge = {"classifier": "emoji", "labels": {caption: i for i, caption in enumerate(captions)}}
+    (a.out / "judge.json").write_text(json.dumps(judge, indent=2) + "\n")
+    copy_logs(a.work, a.out, ["transformer"])
+
+    back = StableDiffusion3Pipeline.from_pretrained(str(a.out))
+    check_weights(*({part: getattr(p, part) for part in PARTS} for p in (pipe, back)))
+    for caption in captions:
+        if back.tokenizer(caption).input_ids != net.tokens(caption).input_ids:
+            raise SystemExit(f"the tokenizer did not survive the export: {caption!r}")
+    check_sizes(a.out, LARGEST_FOLDER)
+
+
+if __name__ == "__main__":
+    main()
