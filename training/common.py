@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,13 +32,14 @@ class Budget:
     """Learning-rate factor over minutes of *training*: warm-up, then cosine to 0.
 
     Pauses, restarts and the time that other programs take do not count: on a CPU a minute is one of the process, divided by
-    its threads; on a GPU it is one by the clock, where a gap over 30 seconds counts as a pause.
+    its threads; on a GPU it is one by the clock, where a gap over 30 seconds counts as a pause. ``seen`` counts what the caller
+    adds to it, across restarts too.
     """
 
     def __init__(self, minutes: float, warmup_steps: int = 100, device: str = "cpu"):
         self.total, self.warmup = minutes * 60, warmup_steps
         self.cpu = torch.device(device).type == "cpu"
-        self.spent, self.step, self._last = 0.0, 0, self._now()
+        self.spent, self.step, self.seen, self._last = 0.0, 0, 0, self._now()
 
     def _now(self) -> float:
         return time.process_time() if self.cpu else time.monotonic()
@@ -62,10 +64,11 @@ class Budget:
         return self.spent >= self.total
 
     def state_dict(self) -> dict:
-        return {"spent": self.spent, "step": self.step}
+        return {"spent": self.spent, "step": self.step, "seen": self.seen}
 
     def load_state_dict(self, state: dict) -> None:
         self.spent, self.step, self._last = state["spent"], state["step"], self._now()
+        self.seen = state.get("seen", 0)
 
 
 class Ema:
@@ -176,6 +179,12 @@ def check_weights(saved: dict[str, nn.Module], back: dict[str, nn.Module]) -> No
         for name, value in now.items():
             if value.is_floating_point() and not (value.dtype == torch.float32 and torch.equal(value, was[name].float())):
                 raise SystemExit(f"{part}.{name} did not survive the export")
+
+
+def write_about(out: Path, call: dict[str, Any], labels: dict[str, int]) -> None:
+    """What ``omnicache.zoo`` says of a model without a classifier of its own: arguments that suit it, and which class of
+    ``emoji``'s classifier each prompt is."""
+    (out / "zoo.json").write_text(json.dumps({"call": call, "classifier": "emoji", "labels": labels}, indent=2) + "\n")
 
 
 def copy_logs(work: Path, out: Path, names: Iterable[str]) -> None:

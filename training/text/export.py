@@ -2,19 +2,18 @@
 
     python -m training.text.export --work DIR --out zoo/emoji-text
 
-All weights are the moving averages, in half precision.
+All weights are the moving averages, in half precision but for the text encoders, which transformers loads as they are stored.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
 from diffusers import StableDiffusion3Pipeline
 
-from training.common import check_sizes, check_weights, copy_logs
+from training.common import check_sizes, check_weights, copy_logs, write_about
 from training.emoji import autoencoder
 from training.emoji.data import emoji_list
 from training.text import transformer
@@ -38,16 +37,16 @@ def main() -> None:
         transformer=net.transformer.half(),
         scheduler=transformer.scheduler(),
         vae=vae.half(),
-        text_encoder=net.words.first.half(),
+        text_encoder=net.words.first,
         tokenizer=net.tokens,
-        text_encoder_2=net.words.second.half(),
+        text_encoder_2=net.words.second,
         tokenizer_2=net.tokens,
         text_encoder_3=None,
         tokenizer_3=None,
     )
     pipe.save_pretrained(a.out, max_shard_size="14MB")
-    judge = {"classifier": "emoji", "labels": {caption: i for i, caption in enumerate(captions)}}
-    (a.out / "judge.json").write_text(json.dumps(judge, indent=2) + "\n")
+    call = {"prompt": "fox", "guidance_scale": 3.0, "num_inference_steps": 28, "max_sequence_length": 1}
+    write_about(a.out, call, {caption: i for i, caption in enumerate(captions)})
     copy_logs(a.work, a.out, ["transformer"])
 
     back = StableDiffusion3Pipeline.from_pretrained(str(a.out))

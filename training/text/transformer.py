@@ -138,7 +138,7 @@ def main() -> None:
     if kept.load():
         torch.manual_seed(SEED + budget.step)  # a restart must not repeat the same noise
     data, scale = Latents(a.work, a.device), autoencoder.trained(a.work).config.scaling_factor
-    running, next_picture, pictures = 0.0, 600.0 * (1 + int(budget.spent // 600)), 0
+    running, next_picture = 0.0, 600.0 * (1 + int(budget.spent // 600))
     while not budget.over:
         factor = budget.tick()
         coarse = budget.done < a.coarse
@@ -160,12 +160,12 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step(a.lr * factor)
         ema.update(net)
-        pictures += n
+        budget.seen += n
         running = loss.item() if running == 0 else 0.99 * running + 0.01 * loss.item()
         if budget.step % 20 == 0:
             print(f"{budget.step}: {budget.spent / 60:.1f} minutes, {running:.4f}, load {os.getloadavg()[0]:.1f}", flush=True)
         if kept.save(force=budget.over):
-            kept.log(step=budget.step, minutes=budget.spent / 60, coarse=coarse, pictures=pictures, loss=running)
+            kept.log(step=budget.step, minutes=budget.spent / 60, coarse=coarse, pictures=budget.seen, loss=running)
         if budget.spent > next_picture or budget.over:
             next_picture += 600
             snapshot(a, captions, scale)

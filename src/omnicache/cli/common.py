@@ -21,6 +21,11 @@ def print_json(result: Any) -> None:
     print(json.dumps(result, allow_nan=False))
 
 
+def usual(pipe: str) -> dict[str, Any]:
+    """Arguments that suit a model of the zoo; nothing for any other pipeline."""
+    return zoo.call(pipe) if pipe in zoo.names() else {}
+
+
 def load(pipe: str) -> Any:
     """A pipeline: the name of a model of the zoo, or a diffusers folder.
 

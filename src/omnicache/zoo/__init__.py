@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omnicache.errors import OmniCacheError
 from omnicache.zoo.classifier import Classifier
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-__all__ = ["IN_THE_CLONE", "classifier", "labels", "load", "names", "path"]
+__all__ = ["IN_THE_CLONE", "call", "classifier", "labels", "load", "names", "path"]
 
 _HERE = Path(__file__).parent
 _CLONE = _HERE.parents[2] / "zoo"
@@ -67,7 +69,6 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     folder = path(name)
     try:
         from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-        from diffusers.utils import logging
     except ImportError as missing:
         raise OmniCacheError('zoo models are diffusers pipelines; run: pip install "omnicache[diffusers]"') from missing
     import torch
@@ -75,35 +76,60 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     # JSON has only strings as keys, and diffusers warns that they are not integers.
     extra = {"id2label": {int(k): v for k, v in index["id2label"].items()}} if "id2label" in index else {}
-    chatty = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with _quiet():
         pipe = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False, **extra)
-    finally:
-        if chatty:
-            logging.enable_progress_bar()
     if dtype not in (None, torch.float32):
         pipe.to(dtype)  # apart, because the argument of from_pretrained changed its name between diffusers' versions
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars of diffusers and transformers, which are as they were afterwards."""
+    from diffusers.utils import logging
+
+    libraries: list[Any] = [logging]
+    with suppress(ImportError):
+        from transformers.utils import logging as other
+
+        libraries.append(other)
+    chatty = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in chatty:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in chatty:
+            library.enable_progress_bar()
+
+
+def call(name: str) -> dict[str, Any]:
+    """Arguments that suit the model, for ``pipe(**zoo.call(name))``: what its card draws, its size and its guidance."""
+    folder = path(name)
+    found = dict(_about(folder).get("call", {}))
+    if "image" in found:
+        from PIL import Image
+
+        found["image"] = Image.open(folder / found["image"]).convert("RGB")
+    return found
+
+
 def labels(name: str) -> dict[str, int]:
     """What the model can be asked for, class names or prompts, and the class that its judge should then see."""
     folder = path(name)
-    if (folder / "judge.json").exists():
-        return _judge(folder)["labels"]
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    return {label: int(i) for i, label in index.get("id2label", {}).items()}
+    by_class = {label: int(i) for i, label in index.get("id2label", {}).items()}
+    return _about(folder).get("labels", by_class)
 
 
 def classifier(name: str) -> Classifier:
     """The judge of the model's samples: logits and features of its pictures in [0, 1]."""
-    folder = path(name)
-    owner = path(_judge(folder)["classifier"]) if (folder / "judge.json").exists() else folder
-    return Classifier.load(owner / "classifier")
+    owner = _about(path(name)).get("classifier", name)
+    return Classifier.load(path(owner) / "classifier")
 
 
-def _judge(folder: Path) -> dict:
-    """Whose classifier judges a model without one, and which class each of its prompts is there."""
-    return json.loads((folder / "judge.json").read_text(encoding="utf-8"))
+def _about(folder: Path) -> dict[str, Any]:
+    """What diffusers' own files do not say: arguments that suit the model, whose classifier judges it, and its prompts."""
+    about = folder / "zoo.json"
+    return json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
