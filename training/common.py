@@ -271,16 +271,16 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((10 * torch.log10(4 / mse)).mean())
 
 
-def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2) -> None:
+def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2, gap: int = 2) -> None:
     """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
     from PIL import Image
 
     n, _, h, w = pictures.shape
     rows = math.ceil(n / columns)
-    sheet = torch.ones(3, rows * (h + 2), columns * (w + 2))
+    sheet = torch.ones(3, rows * (h + gap), columns * (w + gap))
     for i, picture in enumerate(pictures):
         y, x = divmod(i, columns)
-        sheet[:, y * (h + 2) : y * (h + 2) + h, x * (w + 2) : x * (w + 2) + w] = picture.clamp(-1, 1) / 2 + 0.5
+        sheet[:, y * (h + gap) : y * (h + gap) + h, x * (w + gap) : x * (w + gap) + w] = picture.clamp(-1, 1) / 2 + 0.5
     raw = (sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous()
     image = Image.fromarray(raw.numpy())
     image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)

@@ -59,7 +59,7 @@ def path(name: str) -> Path:
             f"the model {name!r} is in the folder zoo/ of OmniCache's repository and not in the installed package; clone the "
             f"repository and run from there, or set OMNICACHE_ZOO to the zoo/ of a clone."
         )
-    near = get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=0.5) or get_close_matches(name, known, n=1, cutoff=0.0)
+    near = get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=0.8) or get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}?" if near else "this installation has none."
     raise OmniCacheError(f"the zoo has no model {name!r}; {hint}")
 
@@ -86,7 +86,7 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars of diffusers and transformers, which are as they were afterwards."""
+    """Without the progress bars and remarks of diffusers and transformers, which are as they were afterwards."""
     from diffusers.utils import logging
 
     libraries: list[Any] = [logging]
@@ -94,14 +94,17 @@ def _quiet() -> Iterator[None]:
         from transformers.utils import logging as other
 
         libraries.append(other)
-    chatty = [library for library in libraries if library.is_progress_bar_enabled()]
-    for library in chatty:
+    before = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    for library in libraries:
         library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        for library in chatty:
-            library.enable_progress_bar()
+        for library, bar, verbosity in before:
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()
 
 
 def call(name: str) -> dict[str, Any]:
