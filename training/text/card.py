@@ -23,7 +23,7 @@ from training.emoji.card import BATCH, FRESH_SEED, JUDGED_SEED, TRAINING_SEED, R
 from training.emoji.data import emoji_list
 
 TEMPLATE = Path(__file__).with_name("card.md")
-GUIDANCES = (1.0, 2.0, 3.0, 5.0)
+GUIDANCES = (1.0, 3.0, 5.0)
 SHORT, DEFAULT = 1, 256  # the pipeline's max_sequence_length: zero tokens appended to the caption
 
 
