@@ -17,6 +17,7 @@ from training.common import check_sizes, check_weights, copy_logs, write_about
 from training.emoji import autoencoder
 from training.emoji.data import emoji_list
 from training.text import transformer
+from training.text.words import write_files
 
 LARGEST_FOLDER = 14_000_000  # bytes
 PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -45,6 +46,8 @@ def main() -> None:
         tokenizer_3=None,
     )
     pipe.save_pretrained(a.out, max_shard_size="14MB")
+    for part in ("tokenizer", "tokenizer_2"):
+        write_files(net.tokens, a.out / part)
     call = {"prompt": "fox", "guidance_scale": 3.0, "num_inference_steps": 28, "max_sequence_length": 1}
     write_about(a.out, call, {caption: i for i, caption in enumerate(captions)})
     copy_logs(a.work, a.out, ["transformer"])

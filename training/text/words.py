@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -14,8 +17,6 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 def tokenizer(captions: list[str]) -> CLIPTokenizer:
     """CLIP's byte-level tokenizer with merges learned from the captions: each of their words is one token, others are spelled."""
-    from tokenizers import Regex
-
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
     words = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
@@ -25,7 +26,8 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
     learner.train_from_iterator(sorted(captions), plan)
     known = sorted(learner.get_vocab(), key=learner.get_vocab().__getitem__)
     listed = dict.fromkeys([*alphabet, *(letter + "</w>" for letter in alphabet), *known, START, END])
-    merges = [tuple(pair) for pair in _merges(learner)]
+    found = json.loads(learner.to_str())["model"]["merges"]
+    merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in found]
     return CLIPTokenizer(
         vocab={token: i for i, token in enumerate(listed)},
         merges=merges,
@@ -37,11 +39,12 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
     )
 
 
-def _merges(learner: Tokenizer) -> list[list[str]]:
-    import json
-
-    found = json.loads(learner.to_str())["model"]["merges"]
-    return [pair.split(" ") if isinstance(pair, str) else pair for pair in found]
+def write_files(tokens: CLIPTokenizer, folder: Path) -> None:
+    """The vocabulary and the merges as transformers before version 5 read them."""
+    saved = json.loads(tokens.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(saved["vocab"], ensure_ascii=False) + "\n", encoding="utf-8")
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in saved["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
 
 
 def encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
