@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 LENGTH = 8  # start, up to six words, end: the longest caption
 WIDTH = 48  # of each encoder
 START, END = "<|startoftext|>", "<|endoftext|>"
+WORD = re.compile(r"[^\W\d_]+|\d|[^\s\w]+")  # as CLIP divides text, for captions in ASCII
 
 
 def tokenizer(captions: list[str]) -> CLIPTokenizer:
     """CLIP's byte-level tokenizer with merges learned from the captions: each of their words is one token, others are spelled."""
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    words = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
-    learner.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    plan = trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, initial_alphabet=alphabet, end_of_word_suffix="</w>")
-    learner.train_from_iterator(sorted(captions), plan)
-    known = sorted(learner.get_vocab(), key=learner.get_vocab().__getitem__)
-    listed = dict.fromkeys([*alphabet, *(letter + "</w>" for letter in alphabet), *known, START, END])
-    found = json.loads(learner.to_str())["model"]["merges"]
-    merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in found]
+    merges = _merges(sorted({word for caption in captions for word in WORD.findall(caption.lower())}))
+    listed = [*alphabet, *(letter + "</w>" for letter in alphabet), *(a + b for a, b in merges), START, END]
     return CLIPTokenizer(
-        vocab={token: i for i, token in enumerate(listed)},
+        vocab={token: i for i, token in enumerate(dict.fromkeys(listed))},
         merges=merges,
         unk_token=END,
         bos_token=START,
@@ -37,6 +33,25 @@ def tokenizer(captions: list[str]) -> CLIPTokenizer:
         pad_token=END,
         model_max_length=LENGTH,
     )
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding until every word is one token; of pairs as frequent, the first in the alphabet.
+
+    By hand, because the trainer of ``tokenizers`` breaks ties by chance, and a model must find its words where it left them.
+    """
+    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for word in spelled for pair in pairwise(word)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for word in spelled:
+            i = 0
+            while i < len(word) - 1:
+                if (word[i], word[i + 1]) == best:
+                    word[i : i + 2] = ["".join(best)]
+                i += 1
+    return merges
 
 
 def write_files(tokens: CLIPTokenizer, folder: Path) -> None:
