@@ -24,7 +24,7 @@ from training.emoji.data import emoji_list
 
 TEMPLATE = Path(__file__).with_name("card.md")
 GUIDANCES = (1.0, 3.0, 5.0)
-SHORT, DEFAULT = 1, 256  # the pipeline's max_sequence_length: zero tokens appended to the caption
+SHORT, DEFAULT = 8, 256  # the pipeline's max_sequence_length: zero tokens appended to the caption
 
 
 @torch.no_grad()

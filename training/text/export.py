@@ -1,4 +1,4 @@
-"""Write ``emoji-text`` as a standard diffusers folder, a ``StableDiffusion3Pipeline`` without T5.
+"""Write ``emoji-text`` as a standard diffusers folder, a ``StableDiffusion3Pipeline`` whose T5 is silent.
 
     python -m training.text.export --work DIR --out zoo/emoji-text
 
@@ -17,10 +17,10 @@ from training.common import check_sizes, check_weights, copy_logs, write_about
 from training.emoji import autoencoder
 from training.emoji.data import emoji_list
 from training.text import transformer
-from training.text.words import write_files
+from training.text.words import silent, write_files
 
 LARGEST_FOLDER = 14_000_000  # bytes
-PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
+PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def main() -> None:
@@ -32,8 +32,9 @@ def main() -> None:
     captions = [name for _, name in emoji_list(100)]
     net, vae = transformer.trained(a.work, captions), autoencoder.trained(a.work)
     vae.register_to_config(shift_factor=0.0)  # this pipeline adds it
-    for old in (*PARTS, "tokenizer", "tokenizer_2", "scheduler"):
+    for old in (*PARTS, "tokenizer", "tokenizer_2", "tokenizer_3", "scheduler"):
         shutil.rmtree(a.out / old, ignore_errors=True)  # an earlier export may have had other files
+    silence, nothing = silent(captions)
     pipe = StableDiffusion3Pipeline(
         transformer=net.transformer.half(),
         scheduler=transformer.scheduler(),
@@ -42,13 +43,15 @@ def main() -> None:
         tokenizer=net.tokens,
         text_encoder_2=net.words.second,
         tokenizer_2=net.tokens,
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder_3=silence,
+        tokenizer_3=nothing,
     )
     pipe.save_pretrained(a.out, max_shard_size="14MB")
+    index = a.out / "model_index.json"  # before version 5 of transformers, the other class wants a file of SentencePiece
+    index.write_text(index.read_text().replace('"T5Tokenizer"', '"T5TokenizerFast"') + "\n")
     for part in ("tokenizer", "tokenizer_2"):
         write_files(net.tokens, a.out / part)
-    call = {"prompt": "fox", "guidance_scale": 3.0, "num_inference_steps": 28, "max_sequence_length": 1}
+    call = {"prompt": "fox", "guidance_scale": 3.0, "num_inference_steps": 28, "max_sequence_length": 8}
     write_about(a.out, call, {caption: i for i, caption in enumerate(captions)})
     copy_logs(a.work, a.out, ["transformer"])
 
