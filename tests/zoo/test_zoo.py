@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 
 import pytest
@@ -17,28 +18,67 @@ def pipe():
     return zoo.load("emoji")
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(monkeypatch, tmp_path):
-    for name in ("emoji", "flowers"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model_index.json").touch()
-    (tmp_path / "notes").mkdir()
-    monkeypatch.setattr(zoo, "_HERE", tmp_path)
+def models(folder, *names):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model_index.json").touch()
+    return folder
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """An installation without any model, in a folder of its own."""
+    monkeypatch.setattr(zoo, "_HERE", tmp_path / "package")
+    monkeypatch.setattr(zoo, "_CLONE", tmp_path / "zoo")
+    monkeypatch.delenv("OMNICACHE_ZOO", raising=False)
+    return tmp_path
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(bare):
+    models(bare / "package", "emoji", "flowers")
+    (bare / "package" / "notes").mkdir()
     assert zoo.names() == ["emoji", "flowers"]
-    assert zoo.path("emoji") == tmp_path / "emoji"
+    assert zoo.path("emoji") == bare / "package" / "emoji"
     with pytest.raises(OmniCacheError, match="no model 'emojis'; did you mean 'emoji'"):
         zoo.path("emojis")
 
 
-def test_an_empty_zoo_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(zoo, "_HERE", tmp_path)
+def test_the_package_comes_before_the_clone_and_that_before_further_folders(bare, monkeypatch):
+    models(bare / "package", "emoji")
+    models(bare / "zoo", "emoji", "emoji-text")
+    models(bare / "further", "emoji-text", "mine")
+    models(bare / "last", "mine", "yours")
+    monkeypatch.setenv("OMNICACHE_ZOO", os.pathsep.join([str(bare / "further"), "", str(bare / "last"), str(bare / "none")]))
+    assert zoo.names() == ["emoji", "emoji-text", "mine", "yours"]
+    assert [zoo.path(name).parent.name for name in zoo.names()] == ["package", "zoo", "further", "last"]
+
+
+def test_a_model_of_the_repository_that_is_not_here_says_how_to_get_it(bare):
+    models(bare / "package", "emoji")
+    with pytest.raises(OmniCacheError, match=r"'emoji-motion' is in the folder zoo/ .* clone the repository .* OMNICACHE_ZOO"):
+        zoo.load("emoji-motion")
+    with pytest.raises(OmniCacheError, match="did you mean 'emoji-motion'"):
+        zoo.path("emoji-motions")
+
+
+def test_a_model_says_how_it_is_called_and_who_judges_it(bare):
+    folder = models(bare / "zoo", "clips") / "clips"
+    (folder / "model_index.json").write_text("{}")
+    assert zoo.call("clips") == {} and zoo.labels("clips") == {}
+    (folder / "zoo.json").write_text(json.dumps({"call": {"height": 64}, "classifier": "emoji", "labels": {"fox": 13}}))
+    assert zoo.call("clips") == {"height": 64}
+    assert zoo.labels("clips") == {"fox": 13}
+    with pytest.raises(OmniCacheError, match="no model 'emoji'"):
+        zoo.classifier("clips")
+
+
+def test_an_empty_zoo_says_so(bare):
     with pytest.raises(OmniCacheError, match="has none"):
         zoo.load("emoji")
 
 
-def test_without_diffusers_the_message_says_what_to_install(monkeypatch, tmp_path):
-    (tmp_path / "emoji").mkdir()
-    (tmp_path / "emoji" / "model_index.json").touch()
-    monkeypatch.setattr(zoo, "_HERE", tmp_path)
+def test_without_diffusers_the_message_says_what_to_install(bare, monkeypatch):
+    models(bare / "package", "emoji")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(OmniCacheError, match=r'pip install "omnicache\[diffusers\]"'):
         zoo.load("emoji")

@@ -1,6 +1,6 @@
 """Train the emoji autoencoder: a small ``AutoencoderKL``, 64x64x3 -> 16x16x4.
 
-python training/emoji/autoencoder.py --minutes 25 --work DIR
+python -m training.emoji.autoencoder --minutes 25 --work DIR
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from common import Budget, Checkpoint, Ema, psnr
-from data import Augment, draw, emoji_list, grid_png, sprites
+from omnicache import zoo
+from training.common import Budget, Checkpoint, Ema, autocast, averaged, device_default, grid_png, psnr
+from training.emoji.data import Augment, draw, emoji_list, sprites
 
 SEED = 0
 
@@ -31,6 +32,15 @@ def build() -> AutoencoderKL:
     )
 
 
+def trained(work: Path) -> AutoencoderKL:
+    """The one in ``work``, with averaged weights, or the one that ships with the package where ``work`` has none."""
+    if not (work / "autoencoder.pt").exists():
+        return AutoencoderKL.from_pretrained(str(zoo.path("emoji") / "vae")).eval()
+    model = build()
+    model.load_state_dict(averaged(work, "autoencoder"))
+    return model.eval()
+
+
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("--minutes", type=float, default=25)
@@ -39,7 +49,7 @@ def main() -> None:
     ask.add_argument("--kl", type=float, default=3e-4, help="weight of the mean KL per latent value")
     ask.add_argument("--lr", type=float, default=1.5e-3)
     ask.add_argument("--work", type=Path, required=True)
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ask.add_argument("--device", default=device_default())
     a = ask.parse_args()
 
     torch.manual_seed(SEED)
@@ -47,7 +57,7 @@ def main() -> None:
     sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
     held_out = draw(sheet, Augment(), g=torch.Generator(a.device).manual_seed(1))
     opt = torch.optim.AdamW(model.parameters(), lr=a.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    ema, budget = Ema(model, 0.999), Budget(a.minutes)
+    ema, budget = Ema(model, 0.999), Budget(a.minutes, device=a.device)
     kept = Checkpoint(a.work, "autoencoder", {"model": model, "opt": opt, "ema": ema, "budget": budget})
     kept.load()
 
@@ -63,7 +73,7 @@ def main() -> None:
         for group in opt.param_groups:
             group["lr"] = a.lr * budget.tick()
         picture = draw(sheet[torch.randint(len(sheet), (a.batch,), device=a.device)], Augment())
-        with torch.autocast(a.device.split(":")[0], torch.bfloat16):
+        with autocast(a.device):
             posterior = model.encode(picture).latent_dist
             back = model.decode(posterior.sample()).sample
         mse = (back.float() - picture).square().mean()

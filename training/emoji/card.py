@@ -1,6 +1,6 @@
 """Measure an exported folder and write its model card: README.md, card.json, grid.png and reconstructions.png.
 
-    python training/emoji/card.py --out src/omnicache/zoo/emoji
+    python -m training.emoji.card --out src/omnicache/zoo/emoji
 
 Every figure in the card is measured by this run or read from the logs that the export copied.
 """
@@ -8,21 +8,19 @@ Every figure in the card is measured by this run or read from the logs that the 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import Any
 
-import diffusers
 import torch
 from diffusers import AutoencoderKL, DiTPipeline
 
-from data import FONT, NAMES, Augment, draw, emoji_list, grid_png, sprites
-from omnicache.measure import accuracy, confidence95, kid, nearest, psnr, ssim
+from omnicache.measure import accuracy, kid, nearest, psnr, ssim
 from omnicache.zoo.classifier import Classifier
+from training.cards import arguments, budget, mean, percent, sources, spread, table, write
+from training.common import grid_png
+from training.emoji.data import Augment, draw, emoji_list, sprites
 
 TEMPLATE = Path(__file__).with_name("card.md")
 FRESH_SEED, JUDGED_SEED, TRAINING_SEED = 7, 8, 1000  # the last is the first shard's, in latents.py
@@ -71,18 +69,6 @@ def features(judge: Classifier, pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat([judge.features(p) for p in pictures.split(BATCH)])
 
 
-def mean(values: torch.Tensor) -> dict[str, float]:
-    """Mean and bootstrap interval, for the JSON."""
-    low, high = confidence95(values)
-    return {"mean": float(values.double().mean()), "low": low, "high": high, "n": len(values)}
-
-
-def spread(values: torch.Tensor) -> dict[str, float]:
-    """Minimum, 5th percentile and median, for the JSON."""
-    low, middle = torch.quantile(values.double(), torch.tensor([0.05, 0.5], dtype=torch.float64, device=values.device))
-    return {"min": float(values.min()), "p05": float(low), "median": float(middle), "n": len(values)}
-
-
 def neighbours(judge: Classifier, training: Renderings, size: int, sets: dict[str, torch.Tensor]) -> dict[str, dict]:
     """Distance of each set's pictures to the nearest of the first ``size`` training pictures.
 
@@ -103,24 +89,6 @@ def neighbours(judge: Classifier, training: Renderings, size: int, sets: dict[st
             pixel[name] = torch.minimum(pixel[name], away)
             feature[name] = torch.minimum(feature[name], nearest(seen[name], known_features))
     return {name: {"pixel": spread(pixel[name]), "feature": spread(feature[name])} for name in sets}
-
-
-def budget(out: Path) -> dict[str, dict]:
-    """The last line of each training log."""
-    logs = sorted((out / "log").glob("*.jsonl"))
-    return {log.stem: json.loads(log.read_text().splitlines()[-1]) for log in logs if log.read_text().strip()}
-
-
-def sources() -> dict[str, str]:
-    """What the pictures were drawn from, and with which versions this was measured."""
-    version = re.search(r"^# Version: (.+)$", NAMES.read_text(), re.MULTILINE)
-    return {
-        "font": FONT.name,
-        "font_sha256": hashlib.sha256(FONT.read_bytes()).hexdigest(),
-        "unicode_emoji": version[1] if version else "unknown",
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-    }
 
 
 def measure(a: argparse.Namespace) -> dict:
@@ -176,18 +144,6 @@ def measure(a: argparse.Namespace) -> dict:
     return card
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
-
-
-def percent(found: dict[str, float]) -> str:
-    """A share with its interval, or with its counts where the interval is a point."""
-    low, high, n = found["low"], found["high"], int(found["n"])
-    sure = f"{round(found['mean'] * n):,} of {n:,}" if low == high else f"{100 * low:.1f} to {100 * high:.1f}"
-    return f"{100 * found['mean']:.1f} % ({sure})"
-
-
 def readme(card: dict) -> str:
     """The card as Markdown, from ``card.md``."""
     log, near = card["training"], card["nearest"]
@@ -240,29 +196,11 @@ def readme(card: dict) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
 
 
-def rounded(value: Any) -> Any:
-    """Floats to six significant digits, at any depth."""
-    if isinstance(value, dict):
-        return {k: rounded(v) for k, v in value.items()}
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
 def main() -> None:
-    ask = argparse.ArgumentParser()
-    ask.add_argument("--out", type=Path, required=True, help="the exported folder; the card is written into it")
-    ask.add_argument("--guidance", type=float, default=2.0, help="of grid.png and of the nearest neighbours")
-    ask.add_argument("--steps", type=int, default=50)
+    ask = arguments(guidance=2.0, steps=50)
     ask.add_argument("--seeds", type=int, default=2)
     ask.add_argument("--training", type=int, default=20_000, help="training pictures to look for neighbours in")
-    ask.add_argument("--hardware", default="", help='what it was trained on, in words: "two CPU cores"')
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="as latents.py was run on")
-    ask.add_argument("--rewrite", action="store_true", help="README.md anew from card.json, without measuring")
-    a = ask.parse_args()
-
-    saved = a.out / "card.json"
-    card = json.loads(saved.read_text()) if a.rewrite else rounded(measure(a))
-    saved.write_text(json.dumps(card, indent=2) + "\n")
-    (a.out / "README.md").write_text(readme(card), encoding="utf-8")
+    write(ask.parse_args(), measure, readme)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the emoji classifier, the judge of the samples: 64x64x3 -> class.
 
-    python training/emoji/classifier.py --minutes 12 --work DIR
+    python -m training.emoji.classifier --minutes 12 --work DIR
 
 It sees wider augmentation than the generator and softened pictures, so that neither an unusual place or hue nor the
 autoencoder's softness decides its verdict. It never sees a generated picture.
@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from common import Budget, Checkpoint, Ema
-from data import Augment, draw, emoji_list, sprites
 from omnicache.zoo.classifier import Classifier
+from training.common import Budget, Checkpoint, Ema, autocast, device_default
+from training.emoji.data import Augment, draw, emoji_list, sprites
 
 SEED = 0
 RADIUS = 4  # of the blur kernel, in pixels
@@ -52,11 +52,10 @@ def main() -> None:
     ask.add_argument("--classes", type=int, default=100)
     ask.add_argument("--lr", type=float, default=2e-3)
     ask.add_argument("--work", type=Path, required=True)
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ask.add_argument("--device", default=device_default())
     a = ask.parse_args()
 
     torch.manual_seed(SEED)
-    kind = a.device.split(":")[0]
     model = Classifier(a.classes).to(a.device)
     sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
     # At least ten pictures a class, drawn as the generator's are, by a seed of their own.
@@ -64,7 +63,7 @@ def main() -> None:
     g = torch.Generator(a.device).manual_seed(1)
     held_out = torch.cat([draw(sheet[chunk], Augment(), g=g) for chunk in truth.split(100)])
     opt = torch.optim.AdamW(model.parameters(), lr=a.lr, betas=(0.9, 0.99), weight_decay=0.02)
-    ema, budget = Ema(model, 0.998), Budget(a.minutes)
+    ema, budget = Ema(model, 0.998), Budget(a.minutes, device=a.device)
     kept = Checkpoint(a.work, "classifier", {"model": model, "opt": opt, "ema": ema, "budget": budget})
     if kept.load():
         torch.manual_seed(SEED + budget.step)
@@ -87,7 +86,7 @@ def main() -> None:
             group["lr"] = a.lr * budget.tick()
         label = torch.randint(a.classes, (a.batch,), device=a.device)
         picture = soften(draw(sheet[label], Augment.classifier()))
-        with torch.autocast(kind, torch.bfloat16):
+        with autocast(a.device):
             logits = model(picture / 2 + 0.5)
         loss = F.cross_entropy(logits.float(), label, label_smoothing=0.05)
         opt.zero_grad(set_to_none=True)

@@ -8,7 +8,6 @@ Needs Debian's ``fonts-noto-color-emoji`` (the font, OFL) and ``unicode-data`` (
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,22 +73,22 @@ def sprites(emoji: list[str]) -> torch.Tensor:
     return out
 
 
-def _uniform(n: int, low: float, high: float, g: torch.Generator | None, device: torch.device) -> torch.Tensor:
+def uniform(n: int, low: float, high: float, g: torch.Generator | None, device: torch.device) -> torch.Tensor:
     return low + (high - low) * torch.rand(n, generator=g, device=device)
 
 
-def _background(n: int, g: torch.Generator | None, device: torch.device) -> torch.Tensor:
+def backgrounds(n: int, g: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """Plain colours, pale to medium: hue anywhere, saturation 0.05-0.55, value 0.75-1. ``(n, 3, 1, 1)``."""
-    h = _uniform(n, 0, 6, g, device)
-    s = _uniform(n, 0.05, 0.55, g, device)
-    v = _uniform(n, 0.75, 1.0, g, device)
+    h = uniform(n, 0, 6, g, device)
+    s = uniform(n, 0.05, 0.55, g, device)
+    v = uniform(n, 0.75, 1.0, g, device)
     shift = torch.tensor([5.0, 3.0, 1.0], device=device)
     k = (shift + h[:, None]) % 6
     rgb = v[:, None] * (1 - s[:, None] * torch.clamp(torch.minimum(k, 4 - k), 0, 1))
     return rgb[:, :, None, None]
 
 
-def _rotate_hue(rgb: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+def rotate_hue(rgb: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], device=rgb.device)
     turn = torch.eye(3, device=rgb.device).repeat(len(angle), 1, 1)
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
@@ -98,36 +97,30 @@ def _rotate_hue(rgb: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bij,bjhw->bihw", matrix, rgb)
 
 
+def place(
+    sprite: torch.Tensor, turn: torch.Tensor, share: torch.Tensor, right: torch.Tensor, down: torch.Tensor, size: int = 64
+) -> torch.Tensor:
+    """Sprites ``(n, 4, 136, 136)`` on nothing, ``(n, 4, size, size)``: turned clockwise by radians, as wide as a share of the
+    picture, and shifted from its centre by shares of its width. Each argument is ``(n,)``."""
+    n, scale = len(sprite), 1 / share
+    theta = torch.zeros(n, 2, 3, device=sprite.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = turn.cos() * scale
+    theta[:, 0, 1], theta[:, 1, 0] = turn.sin() * scale, -turn.sin() * scale
+    theta[:, :, 2] = -torch.einsum("bij,bj->bi", theta[:, :, :2], torch.stack([2 * right, 2 * down], 1))
+    grid = F.affine_grid(theta, [n, 4, 2 * size, 2 * size], align_corners=False)
+    return F.avg_pool2d(F.grid_sample(sprite, grid, align_corners=False), 2)  # two samples a pixel and axis: no aliasing
+
+
 def draw(sprite: torch.Tensor, how: Augment, size: int = 64, g: torch.Generator | None = None) -> torch.Tensor:
     """Pictures ``(n, 3, size, size)`` in [-1, 1] of sprites ``(n, 4, 136, 136)``, one draw of all factors each."""
     n, device = len(sprite), sprite.device
-    angle = _uniform(n, -how.rotation, how.rotation, g, device)
-    scale = 1 / _uniform(n, *how.size, g, device)
-    dx, dy = (_uniform(n, -2 * how.shift, 2 * how.shift, g, device) for _ in range(2))
-    theta = torch.zeros(n, 2, 3, device=device)
-    theta[:, 0, 0] = theta[:, 1, 1] = angle.cos() * scale
-    theta[:, 0, 1], theta[:, 1, 0] = -angle.sin() * scale, angle.sin() * scale
-    theta[:, :, 2] = -torch.einsum("bij,bj->bi", theta[:, :, :2], torch.stack([dx, dy], 1))
-    grid = F.affine_grid(theta, [n, 4, 2 * size, 2 * size], align_corners=False)
-    rgba = F.avg_pool2d(F.grid_sample(sprite, grid, align_corners=False), 2)  # two samples a pixel and axis: no aliasing
-    rgb = _rotate_hue(rgba[:, :3], _uniform(n, -how.hue, how.hue, g, device))
-    picture = rgb + (1 - rgba[:, 3:]) * _background(n, g, device)
+    angle = uniform(n, -how.rotation, how.rotation, g, device)
+    share = uniform(n, *how.size, g, device)
+    right, down = (uniform(n, -how.shift, how.shift, g, device) for _ in range(2))
+    rgba = place(sprite, -angle, share, right, down, size)
+    rgb = rotate_hue(rgba[:, :3], uniform(n, -how.hue, how.hue, g, device))
+    picture = rgb + (1 - rgba[:, 3:]) * backgrounds(n, g, device)
     if how.noise:
-        level = _uniform(n, 0, how.noise, g, device)[:, None, None, None]
+        level = uniform(n, 0, how.noise, g, device)[:, None, None, None]
         picture = picture + level * torch.randn(picture.shape, generator=g, device=device)
     return (picture.clamp(0, 1) * 2 - 1).contiguous()
-
-
-def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2) -> None:
-    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
-    from PIL import Image
-
-    n, _, h, w = pictures.shape
-    rows = math.ceil(n / columns)
-    sheet = torch.ones(3, rows * (h + 2), columns * (w + 2))
-    for i, picture in enumerate(pictures):
-        y, x = divmod(i, columns)
-        sheet[:, y * (h + 2) : y * (h + 2) + h, x * (w + 2) : x * (w + 2) + w] = picture.clamp(-1, 1) / 2 + 0.5
-    raw = (sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous()
-    image = Image.fromarray(raw.numpy())
-    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)

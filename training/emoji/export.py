@@ -1,6 +1,6 @@
 """Write what was trained as a standard diffusers folder, with its judge and its logs.
 
-    python training/emoji/export.py --work DIR --out src/omnicache/zoo/emoji
+    python -m training.emoji.export --work DIR --out src/omnicache/zoo/emoji
 
 All weights are the moving averages, in half precision. ``diffusers.DiTPipeline.from_pretrained(OUT)`` reads them back
 in single precision. ``--untrained`` stands in for a transformer that does not exist yet, to try the script.
@@ -16,18 +16,13 @@ from pathlib import Path
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
 
-import autoencoder
-import transformer
-from data import emoji_list
 from omnicache.zoo.classifier import Classifier
+from training.common import averaged, check_sizes, check_weights, copy_logs
+from training.emoji import autoencoder, transformer
+from training.emoji.data import emoji_list
 
-LARGEST_FILE, LARGEST_FOLDER = 15_000_000, 20_000_000  # bytes
+LARGEST_FOLDER = 20_000_000  # bytes
 LOGS = ("autoencoder", "transformer", "classifier")
-
-
-def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
-    """The moving average of the weights in a checkpoint."""
-    return torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["ema"]["shadow"]
 
 
 def trained_transformer(work: Path, classes: int) -> DiTTransformer2DModel:
@@ -53,23 +48,11 @@ def names(classes: int) -> dict[int, str]:
 def check(out: Path, saved: DiTPipeline) -> None:
     """Raise unless plain diffusers reads the folder back, as single precision and with the same weights."""
     back = DiTPipeline.from_pretrained(str(out))
-    for part in ("transformer", "vae"):
-        was, now = getattr(saved, part).state_dict(), getattr(back, part).state_dict()
-        for name, value in now.items():
-            if value.dtype != torch.float32 or not torch.equal(value, was[name].float()):
-                raise SystemExit(f"{part}.{name} did not survive the export")
+    check_weights(*({part: getattr(pipe, part) for part in ("transformer", "vae")} for pipe in (saved, back)))
     if back.scheduler.config.prediction_type != "v_prediction" or len(back.labels) != len(saved.config.id2label):
         raise SystemExit("the scheduler or the labels did not survive the export")
     Classifier.load(out / "classifier")
-    sizes = {f: f.stat().st_size for f in out.rglob("*") if f.is_file()}
-    for file, size in sizes.items():
-        if size > LARGEST_FILE:
-            raise SystemExit(f"{file} has {size} bytes, {LARGEST_FILE} are allowed")
-    if sum(sizes.values()) > LARGEST_FOLDER:
-        raise SystemExit(f"{out} has {sum(sizes.values())} bytes, {LARGEST_FOLDER} are allowed")
-    for file, size in sorted(sizes.items()):
-        print(f"{size:>10,} {file.relative_to(out)}")
-    print(f"{sum(sizes.values()):>10,} bytes in all")
+    check_sizes(out, LARGEST_FOLDER)
 
 
 def main() -> None:
@@ -81,10 +64,9 @@ def main() -> None:
     a = ask.parse_args()
 
     torch.manual_seed(transformer.SEED)
-    for part in ("transformer", "vae", "scheduler", "classifier", "log"):
+    for part in ("transformer", "vae", "scheduler", "classifier"):
         shutil.rmtree(a.out / part, ignore_errors=True)  # an earlier export may have had other files
-    vae = autoencoder.build()
-    vae.load_state_dict(averaged(a.work, "autoencoder"))
+    vae = autoencoder.trained(a.work)
     if a.untrained:
         dit, scale = without_unused(transformer.build(96), a.classes), 1.0
     else:
@@ -98,11 +80,7 @@ def main() -> None:
     judge.load_state_dict(averaged(a.work, "classifier"))
     judge.save(a.out / "classifier")
 
-    (a.out / "log").mkdir()
-    for name in LOGS:
-        log = a.work / f"{name}.log.jsonl"
-        if log.exists():
-            shutil.copyfile(log, a.out / "log" / f"{name}.jsonl")
+    copy_logs(a.work, a.out, LOGS)
     index = a.out / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()), indent=2, ensure_ascii=False) + "\n")
     check(a.out, pipe)

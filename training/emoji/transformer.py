@@ -1,6 +1,6 @@
 """Train the emoji transformer: ``DiTTransformer2DModel``, 12 blocks, 64 tokens, v-prediction on a cosine schedule.
 
-    python training/emoji/transformer.py --work DIR --minutes 90 [--width 128]
+    python -m training.emoji.transformer --work DIR --minutes 90 [--width 128]
 
 Resumes from DIR. SIGSTOP and SIGCONT pause it; the budget counts training time only.
 """
@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel
 
-from common import Budget, Checkpoint, Courtesy, Ema
-from data import grid_png
+from training.common import Budget, Checkpoint, Courtesy, Ema, Several, autocast, device_default, grid_png, optimizers, strata
 
 SEED = 0
 NULL = 1000  # DiTPipeline's id of "no class"
@@ -95,31 +94,6 @@ def sample(model: DiTTransformer2DModel, label: torch.Tensor, guidance: float, s
     return z
 
 
-def optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside blocks, AdamW for the rest: about half the steps of AdamW alone in our trials."""
-    matrix = [p for n, p in model.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and "embedding_table" not in n]
-    chosen = {id(p) for p in matrix}
-    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-    return [
-        torch.optim.Muon(matrix, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0),
-    ]
-
-
-class Both:
-    """Two optimizers saved as one part of a checkpoint."""
-
-    def __init__(self, opts: list[torch.optim.Optimizer]):
-        self.opts = opts
-
-    def state_dict(self) -> dict:
-        return {str(i): o.state_dict() for i, o in enumerate(self.opts)}
-
-    def load_state_dict(self, state: dict) -> None:
-        for i, o in enumerate(self.opts):
-            o.load_state_dict(state[str(i)])
-
-
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("--work", type=Path, required=True)
@@ -130,16 +104,15 @@ def main() -> None:
     ask.add_argument("--ema", type=float, default=0.9995)
     ask.add_argument("--compile", action="store_true", help="compile the blocks: a minute first, then faster")
     ask.add_argument("--bench", type=int, default=0, help="time this many steps on random latents and stop")
-    ask.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ask.add_argument("--device", default=device_default())
     a = ask.parse_args()
 
     torch.manual_seed(SEED)
-    kind = a.device.split(":")[0]
     model = build(a.width).to(a.device)
-    opts = optimizers(model, a.lr)
+    opt = Several(optimizers(model, a.lr, lambda name: "transformer_blocks" in name and "embedding_table" not in name))
     alphas = scheduler().alphas_cumprod.to(a.device)
-    ema, budget = Ema(model, a.ema), Budget(a.minutes)
-    kept = Checkpoint(a.work, "transformer", {"model": model, "opt": Both(opts), "ema": ema, "budget": budget})
+    ema, budget = Ema(model, a.ema), Budget(a.minutes, device=a.device)
+    kept = Checkpoint(a.work, "transformer", {"model": model, "opt": opt, "ema": ema, "budget": budget})
     if not a.bench and kept.load():
         # A restart must not repeat the same noise.
         torch.manual_seed(SEED + budget.step)
@@ -149,34 +122,27 @@ def main() -> None:
 
     data = None if a.bench else Latents(a.work, a.device)
     scale = 1.0 if data is None else data.scale
-    courtesy = Courtesy() if kind == "cpu" else None
+    courtesy = Courtesy() if budget.cpu else None
     running, next_picture = 0.0, 600.0 * (1 + int(budget.spent // 600))
     while not budget.over:
         factor = budget.tick()
         if courtesy is not None:
             courtesy.tick()
-        for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = a.lr * factor
         if data is None:
             z, label = torch.randn(a.batch, 4, 16, 16), torch.randint(100, (a.batch,))
         else:
             z, label = data.draw(a.batch)
         z = z * scale
         label = torch.where(torch.rand(a.batch, device=a.device) < 0.1, NULL, label)
-        # One timestep from each of `batch` equal strata: lower variance than independent draws.
-        t = ((torch.arange(a.batch, device=a.device) + torch.rand(a.batch, device=a.device)) * (1000 / a.batch)).long()
+        t = (1000 * strata(a.batch, a.device)).long()
         signal, noise = (alphas[t] ** 0.5)[:, None, None, None], ((1 - alphas[t]) ** 0.5)[:, None, None, None]
         eps = torch.randn_like(z)
-        with torch.autocast(kind, torch.bfloat16):
+        with autocast(a.device):
             v = model(signal * z + noise * eps, t, label).sample
         loss = (v.float() - (signal * eps - noise * z)).square().mean()
-        for opt in opts:
-            opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for opt in opts:
-            opt.step()
+        opt.step(a.lr * factor)
         ema.update(model)
         running = loss.item() if running == 0 else 0.99 * running + 0.01 * loss.item()
         if a.bench:
@@ -192,11 +158,10 @@ def main() -> None:
 
 def snapshot(ema: Ema, a: argparse.Namespace, scale: float) -> None:
     """A grid of 20 classes by the averaged weights, beside the checkpoint."""
-    import autoencoder
+    from training.emoji import autoencoder
 
-    model, vae = build(a.width), autoencoder.build()
+    model, vae = build(a.width), autoencoder.trained(a.work)
     model.load_state_dict({k: v.cpu() for k, v in ema.shadow.items()})
-    vae.load_state_dict(torch.load(a.work / "autoencoder.pt", map_location="cpu", weights_only=True)["ema"]["shadow"])
     z = sample(model, torch.arange(0, 100, 5), guidance=2.0, steps=20, seed=0)
     with torch.no_grad():
         grid_png(vae.decode(z / scale).sample, a.work / "transformer.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ SUBJECTS = ("prompt", "class_labels")
 PROMPT = "a red fox in snow"
 
 
-def subject_of(pipe: Any) -> str | None:
-    """The argument that says what to draw; None where the pipeline draws what it was trained on.
+def subject_of(pipe: Any, usual: Mapping[str, Any] = MappingProxyType({})) -> str | None:
+    """The argument that says what to draw; None where the pipeline draws what it was trained on, or from what is ``usual``.
 
     Raises:
         OmniCacheError: it needs more than the command line can give.
@@ -27,7 +28,7 @@ def subject_of(pipe: Any) -> str | None:
     needed = [
         name
         for name, p in parameters.items()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name != subject
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in (subject, *usual)
     ]
     if needed:
         raise OmniCacheError(
@@ -37,13 +38,13 @@ def subject_of(pipe: Any) -> str | None:
     return subject
 
 
-def inputs_of(pipe: Any, asked: list[str], count: int = 1) -> list[dict[str, Any]]:
+def inputs_of(pipe: Any, asked: list[str], count: int = 1, usual: Mapping[str, Any] = MappingProxyType({})) -> list[dict[str, Any]]:
     """Keyword arguments for every ``-i``; without one, ``count`` inputs that suit the pipeline, if it can do with such.
 
     Raises:
         OmniCacheError: the pipeline does not take what was asked.
     """
-    subject = subject_of(pipe)
+    subject = subject_of(pipe, usual)
     labels = getattr(pipe, "labels", None) or {}
     if subject is None:
         if asked:
@@ -53,7 +54,7 @@ def inputs_of(pipe: Any, asked: list[str], count: int = 1) -> list[dict[str, Any
         known = list(labels.values()) or list(range(count))
         spread = known[:: max(1, len(known) // count)][:count] if count > 1 else [0]
         return [{subject: [one]} for one in [_class(pipe, text) for text in asked] or spread]
-    return [{subject: text} for text in asked or [PROMPT] * count]
+    return [{subject: text} for text in asked or [usual.get(subject, PROMPT)] * count]
 
 
 def _class(pipe: Any, text: str) -> int:
@@ -63,8 +64,10 @@ def _class(pipe: Any, text: str) -> int:
     return next(iter(call.values()))[0]
 
 
-def settings_of(pipe: Any, steps: int, guidance: float | None = None) -> dict[str, Any]:
-    """The number of steps, and guidance if it was given, as keyword arguments.
+def settings_of(
+    pipe: Any, steps: int, guidance: float | None = None, usual: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The number of steps, guidance if it was given, and what is ``usual`` else, as keyword arguments.
 
     Raises:
         OmniCacheError: the pipeline has no such argument.
@@ -75,11 +78,12 @@ def settings_of(pipe: Any, steps: int, guidance: float | None = None) -> dict[st
             f"{name} takes no num_inference_steps, so the command line cannot run it. "
             "Use it from Python: with omnicache.cache(pipe, ...): pipe(...)."
         )
+    settings = {name: value for name, value in usual.items() if name not in SUBJECTS} | {"num_inference_steps": steps}
     if guidance is None:
-        return {"num_inference_steps": steps}
+        return settings
     if "guidance_scale" not in parameters:
         raise OmniCacheError(f"{name} takes no guidance; leave --guidance out.")
-    return {"num_inference_steps": steps, "guidance_scale": guidance}
+    return settings | {"guidance_scale": guidance}
 
 
 def draw(pipe: Any, call: Mapping[str, Any]) -> Any:

@@ -7,12 +7,12 @@ import typer
 
 import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
-from omnicache.cli.common import err, load, print_json, read_options
+from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.report import write_calibration
 
 
 def calibrate(
-    pipe: Annotated[str, typer.Argument(help="A shipped model (emoji) or a diffusers folder.")],
+    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
     method: Annotated[str, typer.Option("--method", "-m", help="A method that can be calibrated.")] = "omnicache-trajectory",
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the calibration, name=value.")] = [],  # noqa: B006
     inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
@@ -23,10 +23,10 @@ def calibrate(
 ) -> None:
     """Measure uncached runs and save a plan for this pipeline and step count."""
     loaded = load(pipe)
-    call = settings_of(loaded, steps, guidance)
-    if subject_of(loaded) == "prompt" and not inputs:
+    call = settings_of(loaded, steps, guidance, usual(pipe))
+    if subject_of(loaded, usual(pipe)) == "prompt" and not inputs:
         raise omnicache.OmniCacheError("Say what to calibrate on: -i 'a red fox' -i 'a lake at night' … (eight prompts do).")
-    asked = inputs_of(loaded, inputs, count=8)
+    asked = inputs_of(loaded, inputs, count=8, usual=usual(pipe))
     names = {v: k for k, v in (getattr(loaded, "labels", None) or {}).items()}
     chosen = list(inputs) or [str(names.get(one["class_labels"][0], one)) if one else f"seed {i}" for i, one in enumerate(asked)]
     plan = omnicache.calibrate(loaded, asked, method, progress=not as_json, **call, **read_options(option))

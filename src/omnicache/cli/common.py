@@ -21,17 +21,22 @@ def print_json(result: Any) -> None:
     print(json.dumps(result, allow_nan=False))
 
 
+def usual(pipe: str) -> dict[str, Any]:
+    """Arguments that suit a model of the zoo; nothing for any other pipeline."""
+    return zoo.call(pipe) if pipe in zoo.names() else {}
+
+
 def load(pipe: str) -> Any:
-    """A pipeline: the name of a shipped model, or a diffusers folder.
+    """A pipeline: the name of a model of the zoo, or a diffusers folder.
 
     Raises:
         OmniCacheError: it is neither.
     """
-    if pipe in zoo.names():
+    if pipe in zoo.names() or pipe in zoo.IN_THE_CLONE:
         return zoo.load(pipe)
     if not (Path(pipe) / "model_index.json").exists():
         raise OmniCacheError(
-            f"{pipe!r} is neither a shipped model ({', '.join(zoo.names()) or 'none'}) "
+            f"{pipe!r} is neither a model of the zoo ({', '.join(zoo.names()) or 'none'}) "
             "nor a diffusers folder with a model_index.json."
         )
     try:

@@ -35,9 +35,10 @@ def demo(
     repeats: Annotated[int | None, typer.Option(min=1, help="Interleaved pairs for each timing (default 5).")] = None,
 ) -> None:
     """Draw pictures without and with every method, and show what was gained and what was lost."""
-    if model not in zoo.names():
+    judged = [name for name in zoo.names() if (zoo.path(name) / "classifier").exists()]
+    if model not in judged:
         raise OmniCacheError(
-            f"The demo needs a shipped model ({', '.join(zoo.names()) or 'none'}), because those bring a judge of their pictures; "
+            f"The demo needs a shipped model ({', '.join(judged) or 'none'}), because those bring a judge of their pictures; "
             f"{model!r} is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
         )
     count, pairs = images or (6 if quick else 16), repeats or (2 if quick else 5)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
-from omnicache.cli.common import load, print_json
+from omnicache.cli.common import load, print_json, usual
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
@@ -20,7 +20,7 @@ KINDS = ("stack", "block", "attention", "cross_attention", "mlp")
 
 
 def doctor(
-    pipe: Annotated[str, typer.Argument(help="A shipped model (emoji) or a diffusers folder.")],
+    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
     text: Annotated[
         str | None, typer.Option("--input", "-i", help="Prompt, or class by number or name, for a short trial.")
     ] = None,
@@ -30,7 +30,9 @@ def doctor(
     """Say what was found in a pipeline: sites, guidance passes, what each method would reuse and why not."""
     loaded = load(pipe)
     model = discover(denoisers(loaded)[0])
-    call = settings_of(loaded, steps) | as_call(loaded, inputs_of(loaded, [] if text is None else [text])[0], 0)
+    call = settings_of(loaded, steps, usual=usual(pipe)) | as_call(
+        loaded, inputs_of(loaded, [] if text is None else [text], usual=usual(pipe))[0], 0
+    )
     draw(loaded, call)  # what fails without a cache is no method's fault
     rows: list[dict[str, Any]] = []
     branches: list[str] = []

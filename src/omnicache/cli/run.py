@@ -8,13 +8,13 @@ import typer
 
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
-from omnicache.cli.common import err, load, print_json, read_options
+from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.cli.saving import save
 from omnicache.integrations.pipelines import as_call
 
 
 def run(
-    pipe: Annotated[str, typer.Argument(help="A shipped model (emoji) or a diffusers folder.")],
+    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
     method: Annotated[str, typer.Option("--method", "-m", help="A method's name or a plan file.")] = "none",
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the method, name=value.")] = [],  # noqa: B006
     inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
@@ -27,8 +27,8 @@ def run(
 ) -> None:
     """Draw pictures with a method and say what was computed, kept and saved."""
     loaded = load(pipe)
-    call = settings_of(loaded, steps, guidance)
-    asked = inputs_of(loaded, inputs)
+    call = settings_of(loaded, steps, guidance, usual(pipe))
+    asked = inputs_of(loaded, inputs, usual=usual(pipe))
     names = inputs or [str(next(iter(asked[0].values()), "unconditional")).strip("[]")]
     out.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -1,14 +1,19 @@
-"""Small models that ship with the package, so that examples, tests and benchmarks need no download.
+"""Small trained models, so that examples, tests and benchmarks need no download.
 
-Each is a standard diffusers folder plus ``classifier/``, the judge of its samples; its README.md is the model card.
+One, ``emoji``, ships with the package; the others lie in ``zoo/`` of the repository and are found when OmniCache runs from a
+clone, or in the folders that the environment variable ``OMNICACHE_ZOO`` names. Each is a standard diffusers folder; its
+README.md is the model card, and its samples have a judge, which :func:`classifier` returns.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omnicache.errors import OmniCacheError
 from omnicache.zoo.classifier import Classifier
@@ -17,22 +22,44 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-__all__ = ["classifier", "load", "names", "path"]
+__all__ = ["IN_THE_CLONE", "call", "classifier", "labels", "load", "names", "path"]
 
 _HERE = Path(__file__).parent
+_CLONE = _HERE.parents[2] / "zoo"
+IN_THE_CLONE = ("emoji-animate", "emoji-motion", "emoji-text")
+"""Models of the repository that the installed package does not hold."""
+
+
+def _found() -> dict[str, Path]:
+    """Folder of each model: the package before the clone, and that before ``OMNICACHE_ZOO``."""
+    further = [Path(folder) for folder in os.environ.get("OMNICACHE_ZOO", "").split(os.pathsep) if folder]
+    found: dict[str, Path] = {}
+    for place in (_HERE, _CLONE, *further):
+        for index in sorted(place.glob("*/model_index.json")):
+            found.setdefault(index.parent.name, index.parent)
+    return found
 
 
 def names() -> list[str]:
     """Names of the models that :func:`load` knows."""
-    return sorted(found.parent.name for found in _HERE.glob("*/model_index.json"))
+    return sorted(_found())
 
 
 def path(name: str) -> Path:
-    """The model's folder inside the installed package."""
-    known = names()
+    """The model's folder.
+
+    Raises:
+        OmniCacheError: there is none; the message says how to get it.
+    """
+    known = _found()
     if name in known:
-        return _HERE / name
-    near = get_close_matches(name, known, n=1, cutoff=0.0)
+        return known[name]
+    if name in IN_THE_CLONE:
+        raise OmniCacheError(
+            f"the model {name!r} is in the folder zoo/ of OmniCache's repository and not in the installed package; clone the "
+            f"repository and run from there, or set OMNICACHE_ZOO to the zoo/ of a clone."
+        )
+    near = get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=0.8) or get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}?" if near else "this installation has none."
     raise OmniCacheError(f"the zoo has no model {name!r}; {hint}")
 
@@ -42,7 +69,6 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     folder = path(name)
     try:
         from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
-        from diffusers.utils import logging
     except ImportError as missing:
         raise OmniCacheError('zoo models are diffusers pipelines; run: pip install "omnicache[diffusers]"') from missing
     import torch
@@ -50,19 +76,63 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     # JSON has only strings as keys, and diffusers warns that they are not integers.
     extra = {"id2label": {int(k): v for k, v in index["id2label"].items()}} if "id2label" in index else {}
-    chatty = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with _quiet():
         pipe = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, low_cpu_mem_usage=False, **extra)
-    finally:
-        if chatty:
-            logging.enable_progress_bar()
     if dtype not in (None, torch.float32):
         pipe.to(dtype)  # apart, because the argument of from_pretrained changed its name between diffusers' versions
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and remarks of diffusers and transformers, which are as they were afterwards."""
+    from diffusers.utils import logging
+
+    libraries: list[Any] = [logging]
+    with suppress(ImportError):
+        from transformers.utils import logging as other
+
+        libraries.append(other)
+    before = [(library, library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, bar, verbosity in before:
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()
+
+
+def call(name: str) -> dict[str, Any]:
+    """Arguments that suit the model, for ``pipe(**zoo.call(name))``: what its card draws, its size and its guidance."""
+    folder = path(name)
+    found = dict(_about(folder).get("call", {}))
+    if "image" in found:
+        from PIL import Image
+
+        found["image"] = Image.open(folder / found["image"]).convert("RGB")
+    return found
+
+
+def labels(name: str) -> dict[str, int]:
+    """What the model can be asked for, class names or prompts, and the class that its judge should then see."""
+    folder = path(name)
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    by_class = {label: int(i) for i, label in index.get("id2label", {}).items()}
+    return _about(folder).get("labels", by_class)
+
+
 def classifier(name: str) -> Classifier:
     """The judge of the model's samples: logits and features of its pictures in [0, 1]."""
-    return Classifier.load(path(name) / "classifier")
+    owner = _about(path(name)).get("classifier", name)
+    return Classifier.load(path(owner) / "classifier")
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What diffusers' own files do not say: arguments that suit the model, whose classifier judges it, and its prompts."""
+    about = folder / "zoo.json"
+    return json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
