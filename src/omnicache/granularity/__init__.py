@@ -5,6 +5,7 @@ from omnicache.granularity.attention import Attention, CrossAttention
 from omnicache.granularity.block import Block, Blocks
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
+from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.stack import Stack
 
@@ -18,6 +19,7 @@ __all__ = [
     "Denoiser",
     "Difference",
     "Intersection",
+    "Layers",
     "Stack",
     "Union",
 ]
