@@ -8,7 +8,8 @@ import torch
 
 from omnicache.calibrate.layers.budget import Budget
 from omnicache.calibrate.layers.greedy import greedy
-from omnicache.calibrate.layers.interacting import interacting
+from omnicache.calibrate.layers.interacting import _Search, interacting
+from omnicache.calibrate.layers.joint import Joint
 from omnicache.calibrate.layers.knapsack import knapsack
 from omnicache.errors import OmniCacheError
 
@@ -21,26 +22,24 @@ def drawn(seed, layers=4, steps=11):
 
 
 def joint(layers, steps, seed, rank=3):
-    """Inner products of errors that do act together."""
-    vectors = torch.randn(layers * steps, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.3
-    return vectors @ vectors.T
+    """Errors that do act together, and what all layers leave: a part of their sum."""
+    draw = torch.Generator().manual_seed(seed)
+    errors = torch.randn(layers, steps, rank, generator=draw, dtype=torch.float64) + 0.3
+    ages = [torch.cat([torch.zeros(age, rank), errors.sum(0)[: steps - age]]) for age in range(steps - 1)]
+    return errors, torch.stack([0.4 * torch.stack(ages[: age + 1]).sum(0) for age in range(steps - 1)], 1)
 
 
-def counts(cells, layers, steps):
-    """How many times each one-step change counts in the joint error, from the definition: a value that is ``a`` steps old is off
-    by the changes of the last ``a`` steps."""
-    found = torch.zeros(layers, steps, dtype=torch.float64)
+def error(errors, together, cells, layers, steps):
+    """The squared error of a plan, from the definition: what each reuse leaves alone is the sum over the steps since its value was
+    computed; what all layers leave together replaces the sum over all, and what ``k`` leave lies between, by pairs."""
+    total = 0.0
     for n, t in cells:
-        old = t
-        while (n, old) in cells:
-            found[n, old] += 1
-            old -= 1
-    return found.flatten()
-
-
-def error(gram, cells, layers, steps):
-    n = counts(set(cells), layers, steps)
-    return float(n @ gram @ n)
+        age = next(a for a in range(t + 1) if (n, t - a) not in cells)
+        alone = torch.stack([errors[:, t - a] for a in range(age)]).sum(0)
+        share = sum(u == t for _, u in cells) - 1
+        less = (alone.sum(0) - together[t, age - 1]) / (layers * (layers - 1)) if layers > 1 and together is not None else 0.0
+        total = total + alone[n] - share * less
+    return float(torch.as_tensor(total).square().sum())
 
 
 # --- 13: the paper's solver
@@ -139,31 +138,65 @@ def test_the_knapsack_takes_everything_if_everything_is_needed():
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("speedup", [1.2, 1.6, 2.2])
 def test_interacting_comes_close_to_the_least_joint_error(seed, speedup):
-    lat, loss = drawn(seed, layers=3, steps=5)
-    budget, gram = Budget.of(lat, speedup), joint(3, 5, seed)
-    found = interacting(gram, budget)
+    lat, loss = drawn(seed, layers=3, steps=4)
+    budget, given = Budget.of(lat, speedup), joint(3, 4, seed)
+    found = interacting(Joint.of(*given), budget)
     assert budget.saved(found) >= budget.target - 1e-9
     assert set(found) <= set(budget.cells)
-    every = sorted(error(gram, cells, 3, 5) for cells in all_plans(budget))
-    mine = error(gram, found, 3, 5)
-    assert mine <= every[len(every) // 50]  # among the best fiftieth of all plans
-    assert mine <= error(gram, greedy(loss, budget), 3, 5) + 1e-9
+    every = sorted(error(*given, cells, 3, 4) for cells in all_plans(budget))
+    mine = error(*given, found, 3, 4)
+    assert mine <= every[len(every) // 10]  # of all plans
+    assert mine <= error(*given, greedy(loss, budget), 3, 4) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_search_keeps_up_to_date_is_the_error_of_its_plan(seed):
+    lat, _ = drawn(seed, layers=4, steps=9)
+    budget, given = Budget.of(lat, 2.0), joint(4, 9, seed)
+    made, draw = Joint.of(*given), random.Random(seed)
+    search = _Search(made, budget)
+    for _ in range(60):
+        n, t = draw.choice(budget.cells)
+        wanted = float(search.adding()[n, t]) + search.cost
+        taking = not search.reused[n, t]
+        search.turn(n, t)
+        now = error(*given, set(search.cells), 4, 9)
+        assert search.cost == pytest.approx(now, rel=1e-3, abs=1e-3)
+        assert made.size(budget.rows(search.cells)) ** 2 == pytest.approx(now, rel=1e-3, abs=1e-3)
+        assert not taking or wanted == pytest.approx(now, rel=1e-3, abs=1e-3)
+
+
+def test_all_layers_together_leave_what_was_measured():
+    errors, together = joint(4, 6, 0)
+    rows = ("###..#",) * 4
+    wanted = together[3, 0] + together[4, 1]
+    assert Joint.of(errors, together).size(rows) == pytest.approx(float(wanted.norm()), rel=1e-3)
+    assert Joint.of(errors).size(("###.##",) * 4) == pytest.approx(float(errors[:, 3].sum(0).norm()), rel=1e-3)
+    assert Joint.of(errors, together).size(("###.##", *("######",) * 3)) == pytest.approx(float(errors[0, 3].norm()), rel=1e-3)
 
 
 def test_interacting_takes_what_cancels():
     # Two layers whose errors are opposite, a third with a smaller error by itself.
-    vector = torch.zeros(9, 2, dtype=torch.float64)
-    vector[0 * 3 + 1], vector[1 * 3 + 1], vector[2 * 3 + 1] = torch.tensor([[1.0, 0.0], [-1.0, 0.1], [0.0, 0.5]])
-    vector[[2, 5, 8]] = 10.0
+    errors = torch.zeros(3, 3, 2, dtype=torch.float64)
+    errors[:, 1] = torch.tensor([[1.0, 0.0], [-1.0, 0.1], [0.0, 0.5]])
+    errors[:, 2] = 10.0
     budget = Budget.of([[1.0] * 3] * 3, 9 / 7)
-    assert interacting(vector @ vector.T, budget) == ((0, 1), (1, 1))
+    assert interacting(Joint.of(errors), budget) == ((0, 1), (1, 1))
     assert set(greedy([[0, 1.0, 14], [0, 1.005, 14], [0, 0.5, 14]], budget)) == {(2, 1), (0, 1)}
 
 
 def test_interacting_knows_that_a_run_of_reuses_gets_older():
-    # All one-step errors are the same, and one layer is alone: in a row of two the second one counts both.
-    gram = torch.eye(9, dtype=torch.float64)
+    # One layer, whose errors have nothing to do with one another: in a row of two the second one counts both.
+    errors = torch.eye(9, dtype=torch.float64)[None]
     budget = Budget.of([[1.0] * 9], 9 / 5, interval=9)  # four of eight
-    found = [t for _, t in interacting(gram, budget)]
+    found = [t for _, t in interacting(Joint.of(errors), budget)]
     assert all(b - a > 1 for a, b in itertools.pairwise(found))
-    assert error(gram, [(0, 1), (0, 2)], 1, 9) == 5 > error(gram, [(0, 1), (0, 3)], 1, 9) == 2
+    assert error(errors, None, {(0, 1), (0, 2)}, 1, 9) == 5 > error(errors, None, {(0, 1), (0, 3)}, 1, 9) == 2
+
+
+def test_interacting_takes_whole_steps_where_layers_do_not_add_up():
+    # Three layers that leave nothing when all are reused, at steps of equal errors.
+    errors = torch.eye(15, dtype=torch.float64).reshape(3, 5, 15)
+    budget = Budget.of([[1.0] * 5] * 3, 1.25)  # three cells of fifteen
+    chosen = interacting(Joint.of(errors, torch.zeros(5, 4, 15, dtype=torch.float64)), budget)
+    assert len({t for _, t in chosen}) == 1

@@ -1,5 +1,27 @@
 """The methods, one file a paper. Importing this package registers them all."""
 
-from omnicache.methods import deepcache, fewer_steps, fora, none, omnicache_trajectory, speca, taylorseer, teacache, toca
+from omnicache.methods import (
+    deepcache,
+    fewer_steps,
+    fora,
+    none,
+    omnicache_layered,
+    omnicache_trajectory,
+    speca,
+    taylorseer,
+    teacache,
+    toca,
+)
 
-__all__ = ["deepcache", "fewer_steps", "fora", "none", "omnicache_trajectory", "speca", "taylorseer", "teacache", "toca"]
+__all__ = [
+    "deepcache",
+    "fewer_steps",
+    "fora",
+    "none",
+    "omnicache_layered",
+    "omnicache_trajectory",
+    "speca",
+    "taylorseer",
+    "teacache",
+    "toca",
+]
