@@ -121,6 +121,7 @@ def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("--steps", type=int, nargs="+", default=[20, 50])
     ask.add_argument("--speedups", type=float, nargs="+", default=[1.5, 2.0, 2.5, 3.0])
+    ask.add_argument("--solvers", nargs="+", default=["greedy", "knapsack", "squares", "interacting", "whole steps"])
     ask.add_argument("--samples", type=int, default=16)
     ask.add_argument("--pairs", type=int, default=3)
     ask.add_argument("--horizon", type=int, default=None, help="of the profiles; to the end if not given")
@@ -141,7 +142,7 @@ def main() -> None:
     for steps in a.steps:
         found, judge = profiled(pipe, steps, a.horizon, a.profiles), None
         for speedup in a.speedups:
-            for solver in ("greedy", "knapsack", "squares", "interacting", "whole steps"):
+            for solver in a.solvers:
                 key = {"steps": steps, "speedup": speedup, "solver": solver, "horizon": found.horizon, "samples": a.samples}
                 if any(all(r[k] == v for k, v in key.items()) for r in known["rows"]):
                     continue

@@ -128,12 +128,12 @@ def test_what_a_plan_is_foreseen_to_cost_is_what_it_costs_where_errors_add_up(un
     pipe = Pipe(Curves(lambda t: 2.0 - 0.003 * t + 2e-6 * t * t, layers=3))
     call = {"dtype": torch.float64, **CALL}
     found = profile(pipe, [1], call, False, interval=4)
-    for rows in (("###.####",) * 3, ("#...#..#", "########", "#.#.#...")):
+    # Of older values, what a change does is taken from the step at which it was made, and the early ones grow more.
+    for rows, near in ((("###.####", "#.######", "#.###.#."), 1e-3), (("#...#..#", "########", "#.#.#..."), 0.5)):
         plain = pipe(1, generator=torch.Generator().manual_seed(0), **call)
         with omnicache.cache(pipe, "omnicache-layered", schedule=rows):
             wrong = pipe(1, generator=torch.Generator().manual_seed(0), **call) - plain
-        # To first order: what a change does later is taken from the step at which it was made.
-        assert found.joint.size(rows) == pytest.approx(float(wrong.norm() / plain.norm()), rel=0.35)
+        assert found.joint.size(rows) == pytest.approx(float(wrong.norm() / plain.norm()), rel=near)
 
 
 def test_an_interrupted_profile_goes_on_to_the_same_one(tmp_path, monkeypatch):

@@ -162,12 +162,12 @@ def test_calibrating_from_the_beginning():
         ({"solver": "gready"}, "'gready' is none of"),
         ({"interval": 1}, "option interval: 1 is outside"),
         ({"speedup": 30.0, "measured": made()}, "A speedup of 30 is infeasible: .* it is 4.16, the largest possible"),
-        ({"measured": made(steps=2)}, r"2 step\(s\) are too few"),
+        ({"num_inference_steps": 2}, r"2 step\(s\) are too few"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(options, said):
     with pytest.raises(OmniCacheError, match=said):
-        omnicache.calibrate(Pipe(dit(layers=3)), [1], "omnicache-layered", progress=False, num_inference_steps=10, **options)
+        omnicache.calibrate(Pipe(dit(layers=3)), [1], "omnicache-layered", progress=False, **{"num_inference_steps": 10, **options})
 
 
 def test_what_a_u_net_need_not_compute_is_given_back_to_the_dearest_cells():

@@ -19,7 +19,6 @@ from omnicache.calibrate.layers.knapsack import knapsack
 from omnicache.calibrate.layers.profile import Profile, profile
 from omnicache.calibrate.layers.refine import Words, cost, refine
 from omnicache.calibrate.layers.replay import Replay
-from omnicache.errors import OmniCacheError
 from omnicache.models import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
@@ -67,8 +66,6 @@ def calibrate_layered(
 
     options: dict[str, Any] = {"interval": interval, "horizon": horizon, "batch": batch, "folder": folder}
     found = measured or profile(pipe, inputs, call, progress, **options)
-    if found.steps < 3:
-        raise OmniCacheError(f"{found.steps} step(s) are too few to reuse anything. Draw with more.")
     with Replay(pipe) as replay:
         model = discover(replay.model)
     budget = Budget.of(found.lat, speedup, interval, found.rest)

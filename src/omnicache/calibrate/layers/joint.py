@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-KEPT = 1 - 1e-3
-"""The share of the squared errors that is kept where they are written in fewer numbers."""
+KEPT = 0.995
+"""The share of the squared errors, each scaled to one, that is kept where they are written in fewer numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +75,12 @@ class Joint:
 
 
 def _fewer_numbers(errors: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same vectors in their principal directions, which keeps all inner products."""
+    """The same vectors in the principal directions of all of them scaled to one length, so that small ones are kept as well."""
     both = torch.cat([errors.flatten(0, 1), known.flatten(0, 1)]).double()
-    values, vectors = torch.linalg.eigh(both @ both.T)
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    units = both / both.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    values, vectors = torch.linalg.eigh(units @ units.T)
+    values, vectors = values.flip(0).clamp_min(1e-30), vectors.flip(1)
     count = 1 + int((values.cumsum(0) < KEPT * values.sum()).sum())
-    small = vectors[:, :count] * values[:count].sqrt()
-    return small[: errors.shape[0] * errors.shape[1]].reshape(*errors.shape[:2], count), small[
-        errors.shape[0] * errors.shape[1] :
-    ].reshape(*known.shape[:2], count)
+    small = both @ units.T @ (vectors[:, :count] / values[:count].sqrt())
+    cells = errors.shape[0] * errors.shape[1]
+    return small[:cells].reshape(*errors.shape[:2], count), small[cells:].reshape(*known.shape[:2], count)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def profile(
         folder: where partial results are kept; the same call goes on from them after an interruption, to the same profile.
 
     Raises:
-        OmniCacheError: the pipeline does not step its scheduler once a step, or no layer of it can be reused.
+        OmniCacheError: the pipeline does not step its scheduler, has too few steps, or has no layer that can be reused.
     """
     with Replay(pipe) as replay:
         found = discover(replay.model)
@@ -123,7 +123,8 @@ def profile(
         calls = batches(pipe, inputs, call, batch)
         shelf = Shelf(folder, found.model, [type(pipe).__name__, [s.name for s in sites], calls, interval, horizon])
         first = replay.record(calls[0])
-        steps = len(first.latents)
+        if (steps := len(first.latents)) < 3:
+            raise OmniCacheError(f"{steps} step(s) are too few to reuse anything. Draw with more.")
         times = Timing(**shelf.get("timing", lambda: _stored(timing(replay, found, first))))
         if not any(times.saved):
             raise OmniCacheError(
@@ -134,42 +135,28 @@ def profile(
         cells = _Cells(replay, found, len(sites), usable)
         todo = [t for t in range(1, steps) if t % interval]
         reach = steps if horizon is None else min(horizon, steps)
-        places = sorted({todo[round((len(todo) - 1) * (k / (PLACES - 1)) ** 2)] for k in range(PLACES)}) if todo else []
+        places = sorted({todo[round((len(todo) - 1) * (k / (PLACES - 1)) ** 2)] for k in range(PLACES)})
         followed = places if reach < steps else []
-        errors: list[torch.Tensor] = []
-        with _bar(progress, "layer by layer", 2 * len(todo) * len(calls) + len(followed)) as done:
+        alone: dict[int, list[torch.Tensor]] = {t: [] for t in todo}
+        whole: dict[int, list[torch.Tensor]] = {t: [] for t in todo}
+        with _bar(progress, "layer by layer", len(todo) * len(calls) + len(followed)) as done:
             grown = {}
             for t in followed:
                 grown[t] = shelf.get(f"growth-{t}", lambda t=t: cells.growth(first, t, reach))
                 done()
-            growth = _between(grown, steps)
-            ages: dict[int, list[torch.Tensor]] = {}
             for b, one in enumerate(calls):
-                tape = first if b == 0 else None
-                parts = torch.zeros(0)
+                tape = cache(lambda b=b, one=one: replay.record(one) if b else first)  # drawn only if something is still missing
                 for t in todo:
-                    name = f"ages-{b}-{t}"
-                    if tape is None and not shelf.known(name):
-                        tape = replay.record(one)
-                    ages.setdefault(t, []).append(
-                        growth[t] * shelf.get(name, lambda t=t, tape=tape: cells.ages(tape, t, reach, interval))
-                    )
+                    alone[t].append(shelf.get(f"errors-{b}-{t}", lambda t=t, tape=tape: cells.errors(tape(), t, reach)))
+                    whole[t].append(shelf.get(f"ages-{b}-{t}", lambda t=t, tape=tape: cells.ages(tape(), t, reach, interval)))
                     done()
-                for t in todo:
-                    name = f"errors-{b}-{t}"
-                    if tape is None and not shelf.known(name):
-                        tape = replay.record(one)
-                    found_part = shelf.get(name, lambda t=t, tape=tape: cells.errors(tape, t, reach))
-                    if not len(parts):
-                        parts = torch.zeros(len(sites), steps, *found_part.shape[1:])
-                    parts[:, t] = found_part * growth[t]
-                    done()
-                errors.append(parts)
-    found_errors = torch.cat(errors, 2)
-    together = torch.zeros(steps, min(interval - 1, OLDEST), *found_errors.shape[2:])
-    for t, parts in ages.items():
-        together[t, : len(parts[0])] = torch.cat(parts, 1)
-    return Profile(times, found_errors, together, interval, len(inputs), reach)
+    growth = _between(grown, steps)
+    like = torch.cat(alone[1], 1)
+    errors, together = like.new_zeros(len(sites), steps, *like.shape[1:]), like.new_zeros(steps, OLDEST, *like.shape[1:])
+    for t in todo:
+        errors[:, t] = growth[t] * torch.cat(alone[t], 1)
+        together[t, : len(whole[t][0])] = growth[t] * torch.cat(whole[t], 1)
+    return Profile(times, errors, together[:, : interval - 1], interval, len(inputs), reach)
 
 
 class _Cells:
@@ -198,9 +185,8 @@ class _Cells:
             session.detach()
         return made
 
-    def errors(self, tape: Recording | None, t: int, reach: int) -> torch.Tensor:
+    def errors(self, tape: Recording, t: int, reach: int) -> torch.Tensor:
         """``(layers, samples, numbers)``: errors after up to ``reach`` steps from step ``t`` on, as shares of the final latent."""
-        assert tape is not None
         made = []
         for layer in range(self.layers):
             if layer not in self.usable:
@@ -209,9 +195,8 @@ class _Cells:
             made.append(self.error(tape, Layers(layer, layer + 1), t, reach))
         return torch.stack(made).cpu()
 
-    def ages(self, tape: Recording | None, t: int, reach: int, interval: int) -> torch.Tensor:
+    def ages(self, tape: Recording, t: int, reach: int, interval: int) -> torch.Tensor:
         """``(ages, samples, numbers)``: the same with all layers reused, one step old, two, and so on, as old as a plan allows."""
-        assert tape is not None
         everything = Layers(0, self.layers)
         return torch.stack([self.error(tape, everything, t, reach, age) for age in range(1, min(t % interval, OLDEST) + 1)]).cpu()
 
