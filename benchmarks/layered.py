@@ -3,18 +3,19 @@
     python benchmarks/layered.py [--steps 20 50] [--speedups 1.5 2 2.5 3] [--samples 16] [--out benchmarks/results]
 
 Every plan is made from one profile for each number of steps, on classes and seeds that are not measured. Quality is the relative L2
-error of the final latent and the PSNR to the uncached picture of the same seed. "whole steps" reuses all layers at the same steps,
+error of the final latent and the PSNR to the uncached picture of the same seed. "whole-steps" reuses all layers at the same steps,
 chosen like "interacting": what deciding by layer is to beat. "squares" is the knapsack on squared losses, as for errors that are
 independent of one another. Resumes: what the output or the folder of profiles holds already is not measured again.
 
-``--horizons 1 2 4`` also compares the losses and plans of profiles that follow each error for so many steps only with those of one
-that follows it to the end (``--full`` steps long).
+``--horizons 0 5 11`` also tells how well the errors of these layers after a few steps foretell those in the end;
+``--speedups`` without a number leaves the rest out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +28,10 @@ from omnicache import zoo
 from omnicache.calibrate.layered import SOLVERS, refined, remeasure
 from omnicache.calibrate.layers.batches import batches
 from omnicache.calibrate.layers.budget import Budget, Rows
-from omnicache.calibrate.layers.interacting import whole_steps
 from omnicache.calibrate.layers.knapsack import knapsack
-from omnicache.calibrate.layers.profile import Profile, profile
+from omnicache.calibrate.layers.profile import PLACES, Profile, _between, _Cells, profile
+from omnicache.calibrate.layers.replay import Replay
+from omnicache.granularity import Layers
 from omnicache.measure import confidence95, psnr
 from omnicache.measure.comparison import environment, rounded
 from omnicache.models import discover
@@ -51,8 +53,6 @@ def profiled(pipe: Any, steps: int, horizon: int | None, folder: Path) -> Profil
 
 def rows_of(pipe: Any, found: Profile, solver: str, speedup: float) -> Rows:
     budget = Budget.of(found.lat, speedup, found.interval, found.rest)
-    if solver == "whole steps":
-        return budget.rows(whole_steps(found.joint, budget))
     if solver == "squares":
         cells = knapsack([[v * v for v in row] for row in found.loss], budget)
     else:
@@ -105,28 +105,44 @@ def ranks(values: torch.Tensor) -> torch.Tensor:
     return values.argsort().argsort().double()
 
 
-def agreement(a: Profile, full: Profile) -> dict[str, float]:
-    """How far the losses of a shorter horizon rank and size the cells as the full one does."""
-    x, y = (torch.tensor(p.loss).flatten() for p in (a, full))
-    here = y > 0
-    x, y = x[here], y[here]
-    ratio = (x / y).log()
-    return {
-        "rank_correlation": float(torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1]),
-        "log_ratio_spread": float((ratio - ratio.mean()).square().mean().sqrt()),
-    }
+def horizons(pipe: Any, steps: int, layers: Sequence[int], interval: int = 5) -> list[dict[str, Any]]:
+    """How well errors after so many steps, grown as ``profile`` grows them, foretell those in the end; on the cells of some layers
+    and two inputs."""
+    call = {"num_inference_steps": steps, "guidance_scale": GUIDANCE, "output_type": "pt"}
+    todo = [t for t in range(1, steps) if t % interval]
+    places = sorted({todo[round((len(todo) - 1) * (k / (PLACES - 1)) ** 2)] for k in range(PLACES)})
+    found: dict[tuple[int, int], list[float]] = {}
+    with Replay(pipe) as replay:
+        tape = replay.record(batches(pipe, inputs(CALIBRATION[:2], 5000), call, 2)[0])
+        cells = _Cells(replay, discover(replay.model), 0, list(layers))
+        for t in todo:
+            for layer in layers:
+                run = cells.latents(tape, Layers(layer, layer + 1), t, steps - 1)[1:]
+                found[layer, t] = [float((x - y).norm()) for x, y in zip(run, tape.latents[t:], strict=True)]
+    rows = []
+    for horizon in (1, 2, 4, 8):
+        early = {(n, t): e[min(horizon, len(e)) - 1] for (n, t), e in found.items()}
+        grown = {t: math.exp(sum(math.log(found[n, t][-1] / early[n, t]) for n in layers) / len(layers)) for t in places}
+        growth = _between(grown, steps)
+        late = torch.tensor([e[-1] for e in found.values()])
+        guess = torch.tensor([early[cell] * growth[cell[1]] for cell in found])
+        ratio = (guess / late).log()
+        agree = float(torch.corrcoef(torch.stack([ranks(guess), ranks(late)]))[0, 1])
+        rows.append(
+            {"steps": steps, "horizon": horizon, "rank_correlation": agree, "typical_factor": float(ratio.abs().mean().exp())}
+        )
+    return rows
 
 
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("--steps", type=int, nargs="+", default=[20, 50])
-    ask.add_argument("--speedups", type=float, nargs="+", default=[1.5, 2.0, 2.5, 3.0])
-    ask.add_argument("--solvers", nargs="+", default=["greedy", "knapsack", "squares", "interacting", "whole steps"])
+    ask.add_argument("--speedups", type=float, nargs="*", default=[1.5, 2.0, 2.5, 3.0])
+    ask.add_argument("--solvers", nargs="+", default=["greedy", "knapsack", "squares", "interacting", "whole-steps"])
     ask.add_argument("--samples", type=int, default=16)
     ask.add_argument("--pairs", type=int, default=3)
     ask.add_argument("--horizon", type=int, default=None, help="of the profiles; to the end if not given")
-    ask.add_argument("--horizons", type=int, nargs="*", default=[], help="shorter ones to compare with the full one")
-    ask.add_argument("--full", type=int, default=20, help="steps of that comparison")
+    ask.add_argument("--horizons", type=int, nargs="*", default=[], help="layers on which shorter horizons are tried")
     ask.add_argument("--profiles", type=Path, default=Path(".profiles"))
     ask.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     a = ask.parse_args()
@@ -140,6 +156,8 @@ def main() -> None:
         path.write_text(json.dumps(rounded({**record, **{k: known[k] for k in ("rows", "horizons")}}, 6), indent=1) + "\n")
 
     for steps in a.steps:
+        if not a.speedups:
+            break
         found, judge = profiled(pipe, steps, a.horizon, a.profiles), None
         for speedup in a.speedups:
             for solver in a.solvers:
@@ -165,14 +183,10 @@ def main() -> None:
                     flush=True,
                 )
                 keep()
-    for horizon in a.horizons:
-        full, short = profiled(pipe, a.full, None, a.profiles), profiled(pipe, a.full, horizon, a.profiles)
-        row = {"steps": a.full, "horizon": horizon, **agreement(short, full)}
-        for speedup in a.speedups:
-            row[f"foreseen_error_at_{speedup:g}"] = full.joint.size(rows_of(pipe, short, "interacting", speedup))
-            row[f"foreseen_error_at_{speedup:g}_full"] = full.joint.size(rows_of(pipe, full, "interacting", speedup))
-        known["horizons"] = [r for r in known["horizons"] if (r["steps"], r["horizon"]) != (a.full, horizon)] + [row]
-        print(row, flush=True)
+    if a.horizons:
+        known["horizons"] = horizons(pipe, a.steps[0], a.horizons)
+        for row in known["horizons"]:
+            print(row, flush=True)
         keep()
 
 

@@ -14,7 +14,7 @@ from omnicache.calibrate.layers.batches import batches
 from omnicache.calibrate.layers.budget import Budget, Cell, Rows
 from omnicache.calibrate.layers.graph import graph
 from omnicache.calibrate.layers.greedy import greedy
-from omnicache.calibrate.layers.interacting import interacting
+from omnicache.calibrate.layers.interacting import interacting, whole_steps
 from omnicache.calibrate.layers.knapsack import knapsack
 from omnicache.calibrate.layers.profile import Profile, profile
 from omnicache.calibrate.layers.refine import Words, cost, refine
@@ -30,6 +30,7 @@ SOLVERS: dict[str, Callable[[Profile, Budget], tuple[Cell, ...]]] = {
     "greedy": lambda found, budget: greedy(found.loss, budget),
     "knapsack": lambda found, budget: knapsack(found.loss, budget),
     "interacting": lambda found, budget: interacting(found.joint, budget),
+    "whole-steps": lambda found, budget: whole_steps(found.joint, budget),
 }
 
 
@@ -41,7 +42,7 @@ def calibrate_layered(
     *,
     speedup: Annotated[float, Range(1, 1000)] = 2.0,
     interval: Annotated[int, Range(2, 1000)] = 5,
-    solver: Annotated[str, Choice(tuple(SOLVERS))] = "interacting",
+    solver: Annotated[str, Choice(("measured", *SOLVERS))] = "measured",
     horizon: Annotated[int | None, Range(1)] = None,
     batch: Annotated[int, Range(1)] = 4,
     folder: str | Path | None = None,
@@ -55,7 +56,8 @@ def calibrate_layered(
         interval: at every such step all layers are computed, so that no value gets older than ``interval - 1`` steps. The speedup
             cannot be larger than it.
         solver: how cells are chosen: "greedy" is the paper's, by loss for each second saved; "knapsack" finds the least sum of
-            losses; "interacting" the least joint error, from the same measurements.
+            losses; "interacting" the least joint error, from the same measurements; "whole-steps" the same for plans that reuse all
+            layers at once. "measured" makes the plans of all of them, and takes the one that leaves the least error on the inputs.
         horizon: follow each error for so many steps in place of all that are left; see ``profile``.
         batch: inputs that are drawn in one call.
         folder: where partial results are kept, so that an interrupted calibration goes on where it was.
@@ -69,9 +71,19 @@ def calibrate_layered(
     with Replay(pipe) as replay:
         model = discover(replay.model)
     budget = Budget.of(found.lat, speedup, interval, found.rest)
-    rows = refined(model, found, budget, SOLVERS[solver](found, budget))
+    calls = batches(pipe, inputs, call, batch)
+    names = list(SOLVERS) if solver == "measured" else [solver]
+    made = {name: refined(model, found, budget, SOLVERS[name](found, budget)) for name in names}
+    tried: dict[str, float] = {}
+    if len(set(made.values())) > 1:
+        errors = {rows: remeasure(pipe, calls, omnicache_layered(schedule=rows), 1)["error"] for rows in set(made.values())}
+        tried = {name: errors[rows] for name, rows in made.items()}
+        solver = min(tried, key=tried.__getitem__)
+    elif solver == "measured":
+        solver = names[0]
+    rows = made[solver]
     plan = omnicache_layered(schedule=rows)
-    figures = remeasure(pipe, batches(pipe, inputs, call, batch), plan, pairs)
+    figures = remeasure(pipe, calls, plan, pairs)
     loss, lat = found.loss, found.lat
     weight = [[a / b if b else 0.0 for a, b in zip(x, y, strict=True)] for x, y in zip(loss, lat, strict=True)]
     return plan.with_measured(
@@ -85,6 +97,7 @@ def calibrate_layered(
         foreseen_speedup=1 / (1 - budget.saved([(n, t) for n, row in enumerate(rows) for t, m in enumerate(row) if m == "."])),
         foreseen_error=found.joint.size(rows),
         solver=solver,
+        tried=tried,
         interval=interval,
         horizon=found.horizon,
         inputs=len(inputs),
