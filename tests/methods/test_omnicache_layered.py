@@ -111,6 +111,7 @@ def test_places_of_layers():
     (joined,) = Layers(1, 3).select(model)
     assert (joined.name, joined.layout) == ("transformer_blocks.1..transformer_blocks.2", "chain")
     assert joined.modules == tuple(model.model.transformer_blocks[1:3])
+    assert Layers().select(model) == Layers(0, 4).select(model) == Stack().select(model)
     assert Layers(4, 9).select(model) == ()
     assert len(Layers().select(discover(text_unet(levels=2)))) == 12
 

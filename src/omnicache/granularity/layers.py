@@ -24,5 +24,7 @@ class Layers(Where):
         picked = blocks[self.start : self.stop]
         if len(picked) < 2:
             return picked
+        if picked == blocks:
+            return model.sites("stack")
         name = f"{picked[0].name}..{picked[-1].name}"
         return (replace(picked[0], name=name, modules=tuple(m for site in picked for m in site.modules)),)
