@@ -43,7 +43,7 @@ def calibrate_layered(
     speedup: Annotated[float, Range(1, 1000)] = 2.0,
     interval: Annotated[int, Range(2, 1000)] = 5,
     solver: Annotated[str, Choice(("measured", *SOLVERS))] = "measured",
-    horizon: Annotated[int | None, Range(1)] = None,
+    horizon: Annotated[int | None, Range(1)] = 2,
     batch: Annotated[int, Range(1)] = 4,
     folder: str | Path | None = None,
     pairs: Annotated[int, Range(1)] = 3,
@@ -58,7 +58,8 @@ def calibrate_layered(
         solver: how cells are chosen: "greedy" is the paper's, by loss for each second saved; "knapsack" finds the least sum of
             losses; "interacting" the least joint error, from the same measurements; "whole-steps" the same for plans that reuse all
             layers at once. "measured" makes the plans of all of them, and takes the one that leaves the least error on the inputs.
-        horizon: follow each error for so many steps in place of all that are left; see ``profile``.
+        horizon: follow each error for so many steps, and grow it from there as a few cells show; None follows it to the end, which
+            takes about ``steps / 6`` times as long. See ``profile``.
         batch: inputs that are drawn in one call.
         folder: where partial results are kept, so that an interrupted calibration goes on where it was.
         pairs: timed pairs of runs with and without the plan, in the end.

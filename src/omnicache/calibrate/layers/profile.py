@@ -107,8 +107,8 @@ def profile(
         pipe, inputs, call, progress: as for ``omnicache.calibrate``.
         interval: every such step is a refresh step.
         horizon: follow each error for so many steps, that of the reuse included, and take its growth from there to the end
-            from a few cells that are followed to the end; None follows all of them to the end. That takes
-            ``layers * steps / 2`` times the steps that a horizon of ``h`` takes ``layers * (h + 1)`` times, for each batch.
+            from a few cells that are followed to the end. None follows all of them to the end, which takes about
+            ``steps / (2 * horizon + 2)`` times as long.
         batch: inputs in one call.
         folder: where partial results are kept; the same call goes on from them after an interruption, to the same profile.
 

@@ -62,10 +62,15 @@ def timing(replay: Replay, found: ModelMap, tape: Recording, repeats: int = 3) -
                 replay.restart(tape)
         finally:
             session.detach()
-    computed = [statistics.median(plain.seconds(i)) for i in range(len(sites))]
-    reused = [statistics.median(cached.seconds(i, lambda step: step % 2 == 1) or [c]) for i, c in enumerate(computed)]
-    saved = [c - r if c - r > 0.2 * c else 0.0 for c, r in zip(computed, reused, strict=True)]
-    return Timing(tuple(computed), tuple(saved), statistics.median(plain.seconds(-1)))
+    whole = statistics.median(plain.seconds(-1))
+    # Parts of the same call, since a machine that is busy is slow in both: a median of seconds would mix calls.
+    computed = [whole * statistics.median(plain.shares(i)) for i in range(len(sites))]
+    saved = []
+    for i, seconds in enumerate(computed):
+        full, reused = (cached.seconds(i, lambda step, odd=odd: step > 0 and step % 2 == odd) for odd in (0, 1))
+        left = statistics.median(reused) / statistics.median(full) if reused and full else 1.0
+        saved.append((1 - left) * seconds if left < 0.8 else 0.0)
+    return Timing(tuple(computed), tuple(saved), whole)
 
 
 class _Watch:
@@ -81,6 +86,10 @@ class _Watch:
     def seconds(self, place: int, at: Callable[[int], bool] = lambda step: step > 0) -> list[float]:
         """Of each call of the denoiser at these steps; the first step of a run is left out, since caches are cold there."""
         return [times[place] for step, times in self._calls if at(step) and place in times]
+
+    def shares(self, place: int) -> list[float]:
+        """Of each call of the denoiser after the first step: how much of its time is this site's."""
+        return [times[place] / times[-1] for step, times in self._calls if step > 0 and place in times]
 
     def __enter__(self) -> _Watch:
         for place, site in enumerate(self._sites):
