@@ -51,8 +51,8 @@ class Row:
     Attributes:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
-        where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "deep" or "nothing"; "rows" if it
-            calls all of them, for fewer rows.
+        where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
+            less than blocks), "deep" or "nothing"; "rows" if it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -76,7 +76,8 @@ class Row:
         if "schedule" in given:
             marks = given["schedule"](total) if callable(given["schedule"]) else given["schedule"]
             given["schedule"] = marks
-            given["gamma"] = tuple(0.5 if m == "." else None for m in marks)
+            if self.method == "omnicache-trajectory":
+                given["gamma"] = tuple(0.5 if m == "." else None for m in marks)
         return omnicache.methods()[self.method].plan(**given)
 
     def off(self, total: int) -> Plan:
@@ -137,6 +138,9 @@ ROWS: dict[str, Row] = {
     "omnicache-trajectory": Row(
         "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
     ),
+    "omnicache-layered": Row(
+        "omnicache-layered", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin
+    ),
     "omnicache-trajectory/module": Row(
         "omnicache-trajectory",
         {"schedule": _trajectory, "granularity": "module", "cutoff": 0.25, "switch": 6},
@@ -196,8 +200,9 @@ class Subject:
         return sample(self.pipe, self.case.guidance, **options)
 
     def plan(self, options: Mapping[str, Any] | None = None) -> Plan:
-        """The row's plan; for the real pipeline by calibration, where the method has one and must have it."""
-        if self.real and options is None and omnicache.methods()[self.row.method].needs_calibration:
+        """The row's plan; for the real pipeline by calibration, where the method has one and must have it, and makes the same plan
+        each time: the layered one times what it plans."""
+        if self.real and options is None and self.row.method == "omnicache-trajectory":
             return calibrated(self.case.row, self.case.solver)
         return self.row.plan(self.pipe.total, options)
 

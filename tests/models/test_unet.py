@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from tests.compat import denoisers as _entries  # noqa: F401  (fills the table)
@@ -322,3 +323,20 @@ def test_lists_are_paired_by_any_names_that_differ_by_the_direction(names):
 )
 def test_other_lists_are_no_unet(model):
     assert unet.find(model) is None
+
+
+def test_layers_take_the_one_before_and_on_the_way_up_the_one_at_their_skip_connection():
+    """Two levels with two resnets each: skip tensors from before the first layer, four resnets and a sampler."""
+    size = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16), "norm_num_groups": 4}
+    kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "layers_per_block": 2}
+    found = discover(diffusers.UNet2DModel(**size, **kinds, add_attention=False))
+    layers = found.sites("layer")
+    assert [s.name for s in layers] == [
+        *("down_blocks.0.resnets.0", "down_blocks.0.resnets.1", "down_blocks.0.downsamplers.0"),
+        *("down_blocks.1.resnets.0", "down_blocks.1.resnets.1", "mid_block"),
+        *("up_blocks.0.resnets.0", "up_blocks.0.resnets.1", "up_blocks.0.resnets.2"),
+        *("up_blocks.1.resnets.0", "up_blocks.1.resnets.1", "up_blocks.1.resnets.2"),
+    ]
+    assert found.parents == ((-1,), (0,), (1,), (2,), (3,), (4,), (4, 5), (3, 6), (2, 7), (1, 8), (0, 9), (-1, 10))
+    assert len(layers[8].modules) == 2  # with the sampler that follows it
+    assert [s.layer for s in layers] == [0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 4]

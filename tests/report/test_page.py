@@ -18,6 +18,8 @@ from torch import Tensor
 
 from omnicache.errors import OmniCacheError
 from omnicache.report import write_calibration, write_grid, write_page
+from omnicache.report._panels import panels
+from omnicache.report.layer_chart import CHOSEN
 
 for package in ("altair", "jinja2", "matplotlib", "vl_convert", "PIL"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "omnicache[report]"')
@@ -316,6 +318,28 @@ def test_calibration_png(tmp_path: Path) -> None:
     image = Image.open(write_calibration(calibration(), tmp_path / "new" / "calibration.png"))
     assert image.width == 2000 and image.height > 1200
     assert len(image.convert("RGB").resize((200, 200)).getcolors(40_000) or []) > 50
+
+
+def by_layer(layers: int = 12) -> dict[str, Any]:
+    weight = [[0.0 if t % 5 == 0 else math.exp(-t / 8 - n / 20) for t in range(STEPS)] for n in range(layers)]
+    rows = ["".join("." if 0 < w < 0.1 else "#" for w in row) for row in weight]
+    return {"rows": rows, "weight": weight, "lat": [0.01] * layers, "saved": [0.009] * layers}
+
+
+@pytest.mark.parametrize("layers", [1, 12, 60])
+def test_the_heat_map_of_layers(tmp_path: Path, layers: int) -> None:
+    from PIL import Image
+
+    image = Image.open(write_calibration(by_layer(layers), tmp_path / "layers.png")).convert("RGB")
+    assert image.width == 2000 and image.height > 500
+    dot = tuple(int(CHOSEN[i : i + 2], 16) for i in (1, 3, 5))
+    seen = image.crop((0, 120, 1000, image.height)).getcolors(4_000_000) or []
+    assert any(max(abs(a - b) for a, b in zip(colour, dot, strict=True)) < 24 for _, colour in seen)
+    svg = panels(by_layer(layers))[0].svg()
+    assert f"{layers} layers and {STEPS} steps" in svg
+    assert "http" not in svg.replace("http://www.w3.org", "")
+    with pytest.raises(OmniCacheError, match="has no 'saved'"):
+        write_calibration({k: v for k, v in by_layer().items() if k != "saved"}, tmp_path / "c.png")
 
 
 def luminance(colour: str) -> float:

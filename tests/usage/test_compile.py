@@ -62,6 +62,7 @@ WHOLE_BLOCKS = [
     ("after", "taylorseer", {"interval": 3, "warmup": 2}),
     ("before", "teacache", {"threshold": 1e9}),
     ("after", "omnicache-trajectory", {"schedule": "#.#..#", "gamma": (None, 0.5, None, 0.5, 0.5, None)}),
+    ("before", "omnicache-layered", {"schedule": "#.#..#"}),
 ]
 """When blocks are compiled, and what they are cached by."""
 

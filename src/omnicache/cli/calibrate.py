@@ -32,7 +32,7 @@ def calibrate(
     plan = omnicache.calibrate(loaded, asked, method, progress=not as_json, **call, **read_options(option))
     plan.save(out)
     picture = None
-    if "points" in plan.measured:
+    if "points" in plan.measured or "rows" in plan.measured:
         picture = out.with_suffix(".png")
         write_calibration(picture_data(plan, chosen), picture)
     if as_json:
@@ -43,12 +43,21 @@ def calibrate(
             f"{plan.measured['schedule']}  {plan.measured['reuses']} of {len(plan.measured['schedule'])} steps reused",
             soft_wrap=True,
         )
+    if "rows" in plan.measured:
+        for row in plan.measured["rows"]:
+            err.print(row, soft_wrap=True)
+        err.print(
+            f"{plan.measured['speedup']:.2f} times as fast where {plan.measured['wanted_speedup']:g} was asked for; "
+            f"the final latent is off by {plan.measured['error']:.2%}"
+        )
     err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
 
 
 def picture_data(plan: omnicache.Plan, labels: list[str]) -> dict[str, Any]:
     """What the calibration pictures show, from a plan's measurements."""
     measured = plan.measured
+    if "rows" in measured:
+        return {key: measured[key] for key in ("rows", "weight", "lat", "saved")}
     growth = measured["growth"]  # empty where the schedule was not chosen by error
     error = [n * g or None for n, g in zip(measured["noise"], growth, strict=True)] if growth else None
     return {

@@ -103,7 +103,10 @@ def discover(model: nn.Module) -> ModelMap:
     if (net := unet.find(model)) is not None:
         numbered = [(i, name, part) for i, level in enumerate(net.levels) for name, part in level]
         sites = [s for i, name, part in numbered for s in _parts(part, name, i, len(net.levels))]
-        return ModelMap(model, "unet", (root, *sites), (net.entry,), net.below)
+        names, layers = {m: n for n, m in model.named_modules()}, net.layers
+        for each in layers:
+            sites.append(Site(names[each.modules[0]], "layer", each.modules, "region", each.level, len(net.levels)))
+        return ModelMap(model, "unet", (root, *sites), (net.entry,), net.below, tuple(each.parents for each in layers))
 
     lists = block_lists(model)
     named = [(f"{path}.{i}", block) for path, blocks in lists for i, block in enumerate(blocks)]

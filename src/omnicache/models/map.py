@@ -14,7 +14,7 @@ class Site:
 
     Attributes:
         name: path of the (first) module, for people.
-        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp" or "deep".
+        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp", "layer" (of a U-Net) or "deep".
         modules: the modules it consists of, in the order of their calls.
         layout: "whole" (one module), "chain" (blocks that hand a stream on; the run shows where it is unbroken) or "region"
             (modules of which all but the last are passed over when the last one's output is estimated).
@@ -51,6 +51,7 @@ class ModelMap:
         all: every site except deep ones, in the order of the modules.
         entries: the modules that hidden states enter first: the first block of every row, in the order of the modules.
         deep_region: gives the modules below a skip connection (U-Nets).
+        parents: for every site of kind "layer" the numbers of those whose outputs it takes; -1 is what comes before the first.
     """
 
     model: nn.Module
@@ -58,6 +59,7 @@ class ModelMap:
     all: tuple[Site, ...]
     entries: tuple[nn.Module, ...] = ()
     deep_region: Callable[[int], tuple[nn.Module, ...]] | None = None
+    parents: tuple[tuple[int, ...], ...] = ()
 
     def sites(self, kind: str) -> tuple[Site, ...]:
         return tuple(s for s in self.all if s.kind == kind)

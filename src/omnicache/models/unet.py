@@ -17,6 +17,21 @@ MIDDLES = frozenset(("mid", "middle"))
 
 
 @dataclass(frozen=True)
+class Layer:
+    """Modules of one level that run one after the other, and whose last one's output is all that others take of them.
+
+    Attributes:
+        level: the number of the level that they belong to.
+        parents: numbers of the layers whose outputs they take, the one before and on the way up that at the skip connection; -1
+            is what comes before the first.
+    """
+
+    modules: tuple[nn.Module, ...]
+    level: int
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class UNet:
     """The levels of a U-Net in the order of their calls, and in each the modules that the model holds for it.
 
@@ -51,6 +66,25 @@ class UNet:
             return ()
         skipped = (*self.down[len(self.down) - first :], self.middle, *self.up[:first])
         return tuple(module for level in skipped for module in _called(level))
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order of their calls: resnets with their attentions, samplers and the middle, where the blocks show
+        them, and otherwise whole levels."""
+        found = self._layers()
+        number = {m: i for i, level in enumerate(self.levels) for _, held in level for m in held.modules()}
+        if found is not None:
+            downs, ups = found.makers, found.takes
+        else:
+            downs, ups = ([_called(level) for level in way] for way in (self.down, self.up))
+        middle = [_called(self.middle)] if self.middle else []
+        made: list[Layer] = []
+        for i, modules in enumerate([*downs, *middle, *ups]):
+            up = i - len(downs) - len(middle)
+            # The way up takes skip tensors in reverse; of layers the last takes what was made before the first.
+            skip = len(downs) - 1 - up if up >= 0 else i - 1
+            made.append(Layer(tuple(modules), number[modules[0]], tuple(sorted({i - 1, max(skip, -1)}))))
+        return tuple(made)
 
     def _layers(self) -> Layers | None:
         """The finer cut, if every level is one block and the layers of all blocks account for all that there is."""

@@ -26,6 +26,15 @@ class Layers:
         self.takers: list[tuple[nn.Module, Parts]] = [(block, layer) for block in ups for layer in _layers(block)]
 
     @property
+    def takes(self) -> list[Parts]:
+        """What runs at each skip tensor on the way up, with the sampler that follows it."""
+        ends = [i + 1 == len(self.takers) or self.takers[i + 1][0] is not block for i, (block, _) in enumerate(self.takers)]
+        samplers = (
+            [m for s in _samplers(block) for m in s] if end else [] for end, (block, _) in zip(ends, self.takers, strict=True)
+        )
+        return [[*layer, *more] for (_, layer), more in zip(self.takers, samplers, strict=True)]
+
+    @property
     def complete(self) -> bool:
         """Whether every skip tensor is taken once, and no block has weights that belong to none of its layers and samplers.
 

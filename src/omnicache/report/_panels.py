@@ -9,6 +9,7 @@ from typing import Any
 from omnicache.errors import OmniCacheError
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS, inline, vega_png, vega_svg
+from omnicache.report.layer_chart import CHOSEN, layer_chart, time_chart
 from omnicache.report.similarity_chart import similarity_chart
 from omnicache.report.step_chart import step_chart
 from omnicache.report.trajectories import path_colours, trajectories
@@ -43,6 +44,8 @@ class Panel:
 
 def panels(calibration: dict[str, Any]) -> list[Panel]:
     """The pictures of a calibration with their words, drawn when asked for as SVG or PNG."""
+    if "rows" in calibration:
+        return _by_layer(calibration)
     for key in ("points", "labels", "similarity", "curvature", "gamma", "schedule"):
         if key not in calibration:
             raise OmniCacheError(f"the calibration has no {key!r}; calibrate again with this version")
@@ -93,3 +96,32 @@ def panels(calibration: dict[str, Any]) -> list[Panel]:
             chart = step_chart(list(calibration[name]), schedule, name)
             shown.append(Panel(name, title, f"{text}", marks, f"{title}; {chosen}", chart))
     return shown
+
+
+def _by_layer(calibration: dict[str, Any]) -> list[Panel]:
+    """The pictures of a plan that decides layer by layer."""
+    for key in ("rows", "weight", "lat", "saved"):
+        if key not in calibration:
+            raise OmniCacheError(f"the calibration has no {key!r}; calibrate again with this version")
+    rows = [str(row) for row in calibration["rows"]]
+    reused = sum(row.count(".") for row in rows)
+    chosen = f"{reused} of {sum(map(len, rows))} cells are reused"
+    return [
+        Panel(
+            "weight",
+            "What reusing each layer costs for each second saved",
+            "Error that reusing one layer at one step leaves in the final latent, for each second that it saves; dots are the "
+            f"cells that the plan reuses. {chosen}.",
+            {"reused": CHOSEN},
+            f"Heat map over {len(rows)} layers and {len(rows[0])} steps; {chosen}",
+            layer_chart([list(row) for row in calibration["weight"]], rows),
+        ),
+        Panel(
+            "time",
+            "Time of each layer",
+            "Milliseconds of a call of the denoiser, and what is left of them where the layer is reused.",
+            {"saved by reuse": COLOURS["accent"], "left": COLOURS["soft"]},
+            f"Bars of the time that each of {len(rows)} layers takes",
+            time_chart(list(calibration["lat"]), list(calibration["saved"])),
+        ),
+    ]

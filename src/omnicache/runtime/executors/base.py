@@ -86,4 +86,4 @@ class Cell:
         self.lent.forget(but=self.history)
 
 
-RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "attention": 6, "cross_attention": 6, "mlp": 6}
+RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}

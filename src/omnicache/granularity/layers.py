@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from omnicache.models.map import ModelMap, Site
+from omnicache.policy import Where, value
+
+
+@value
+class Layers(Where):
+    """Layers from ``start`` up to ``stop`` (Python's slice rules), for plans that decide layer by layer.
+
+    A transformer's layers are its blocks. Those that are picked together are one function with one kept increment, so that
+    reusing all of them costs what reusing the stack costs, and reusing some of them in a row hardly more.
+    A U-Net's are the resnets with the attentions that follow them, the samplers and the middle, each with a kept output.
+    """
+
+    start: int | None = None
+    stop: int | None = None
+
+    def select(self, model: ModelMap) -> tuple[Site, ...]:
+        if not (blocks := model.sites("block")):
+            return model.sites("layer")[self.start : self.stop]
+        picked = blocks[self.start : self.stop]
+        if len(picked) < 2:
+            return picked
+        if picked == blocks:
+            return model.sites("stack")
+        name = f"{picked[0].name}..{picked[-1].name}"
+        return (replace(picked[0], name=name, modules=tuple(m for site in picked for m in site.modules)),)
