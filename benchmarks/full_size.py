@@ -35,13 +35,12 @@ from torch import nn
 
 import omnicache
 from omnicache import registry
-from omnicache.granularity import Block
+from omnicache.granularity import Layers
 from omnicache.kernels import dispatch
 from omnicache.measure.comparison import environment, rounded
 from omnicache.models.discover import discover
-from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
-from omnicache.policy import Policy, Where, value
+from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.triggers import Table
 
@@ -442,29 +441,17 @@ def built(which: Architecture, config: dict[str, Any], device: torch.device, dty
 # --- the caches ------------------------------------------------------------------------------------------------------------
 
 
-@value
-class LayerParts(Where):
-    """The attention and feed-forward modules of one layer: of a U-Net, whose blocks are no row."""
-
-    layer: int
-
-    def select(self, model: ModelMap) -> tuple[Site, ...]:
-        return tuple(s for s in model.all if s.layer == self.layer and s.kind in ("attention", "cross_attention", "mlp"))
-
-
 def layered(model: nn.Module, share: float, steps: int) -> Plan:
     """A table for every layer. Together they reuse ``share`` of all (layer, step), evenly spread, nothing at every fifth step."""
     found = discover(model)
     blocks = len(found.sites("block"))
-    layers = list(range(blocks)) or sorted({s.layer for s in found.all if s.layer >= 0})
+    layers = list(range(blocks or len(found.sites("layer"))))
     cells = [(t, layer) for t in range(steps) if t % INTERVAL for layer in layers]
     rate = min(1.0, share * steps * len(layers) / len(cells))
     reused = {cell for i, cell in enumerate(cells) if int((i + 1) * rate) > int(i * rate)}
     tables = {layer: "".join("." if (t, layer) in reused else "#" for t in range(steps)) for layer in layers}
-    if blocks:
-        policies = tuple(Policy(Table(table), Block(i), Residual(Hold())) for i, table in tables.items())
-    else:
-        policies = tuple(Policy(Table(table), LayerParts(i), Hold()) for i, table in tables.items())
+    how = Residual(Hold()) if blocks else Hold()
+    policies = tuple(Policy(Table(table), Layers(i, i + 1), how) for i, table in tables.items())
     return Plan("layered", policies, {"share": len(reused) / (steps * len(layers)), "interval": INTERVAL})
 
 

@@ -68,7 +68,7 @@ def guess(predictor: Predictor, coefficients: list[float], steps: list[Step]) ->
     return estimate, x + truth if predictor.needs_input else truth
 
 
-@pytest.mark.parametrize("predictor", list(dict.fromkeys(PREDICTORS)), ids=str)
+@pytest.mark.parametrize("predictor", [p for p in dict.fromkeys(PREDICTORS) if p.remembers], ids=str)
 @given(at=positions, coefficients=st.lists(numbers, min_size=8, max_size=8))
 def test_exact_where_it_says_so(predictor: Predictor, at: list[int], coefficients: list[float]) -> None:
     """Steps are uneven, and noise levels fall by a curve of their own."""
@@ -81,7 +81,9 @@ def test_exact_where_it_says_so(predictor: Predictor, at: list[int], coefficient
     assert torch.allclose(estimate, truth, rtol=1e-9, atol=1e-9 * scale * gap)
 
 
-@pytest.mark.parametrize("predictor", [p for p in dict.fromkeys(PREDICTORS) if not isinstance(p, Residual)], ids=str)
+@pytest.mark.parametrize(
+    "predictor", [p for p in dict.fromkeys(PREDICTORS) if p.remembers and not isinstance(p, Residual)], ids=str
+)
 def test_and_no_further(predictor: Any) -> None:
     """The declared degree is the highest: else the law above would be easy to pass."""
     degree = predictor.exact_degree + 1

@@ -69,7 +69,7 @@ WHOLE_BLOCKS = [
 
 def test_every_method_that_reuses_whole_blocks_is_tried_here():
     """Or it looks inside blocks, and refuses compiled ones."""
-    inside, none = {"toca", "speca"}, {"none", "fewer-steps"}
+    inside, none = {"toca", "speca", "omnicache-md", "tomesd"}, {"none", "fewer-steps"}
     assert set(omnicache.methods()) - inside - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
     for method in inside:
         pipe = flux()

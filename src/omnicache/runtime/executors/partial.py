@@ -106,12 +106,12 @@ class Given:
 
     def __init__(self, site: Site, selector: Selector, bound: Mapping[str, Any]):
         self.site, self.selector, self.bound = site, selector, bound
+        if site.kind != "mlp" and not selector.mixes:
+            raise Misfit("they look at each other in it")
         streams = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor) and v.ndim == 3}
         self.name = next((n for n in STREAM if n in streams), next(iter(n for n in streams if n not in CONTEXT), ""))
         if not self.name:
             raise Misfit("it has none")
-        if site.kind in ("attention", "cross_attention") and not selector.mixes:
-            raise Misfit("they look at each other in it")
         self.x = streams[self.name]
 
     def rows(self, p: Pass) -> Rows:
