@@ -51,15 +51,12 @@ class Grid:
     @property
     def rows(self) -> int:
         """Rows of a sequence."""
-        return (
-            self.before
-            + {"space": 1, "film": self.frames}.get(self.along, 0) * self.height * self.width
-            + (self.frames if self.along == "time" else 0)
-        )
+        cells = self.height * self.width
+        return self.before + {"space": cells, "time": self.frames, "film": self.frames * cells}[self.along]
 
     @property
     def entries(self) -> int:
-        return {"space": self.batch * self.frames, "film": self.batch}.get(self.along, self.batch * self.height * self.width)
+        return self.batch * {"space": self.frames, "time": self.height * self.width, "film": 1}[self.along]
 
     def fits(self, x: torch.Tensor) -> bool:
         return x.ndim >= 2 and tuple(x.shape[:2]) == (self.entries, self.rows)

@@ -45,14 +45,13 @@ def latent_of(model: nn.Module, bound: Mapping[str, Any]) -> Latent | None:
     if x.ndim == 3:
         size = _packed(bound, x.shape[1])
         return None if size is None else Latent(x.shape[0], *size, text, _guided(x))
-    frames_at = 0
+    frames, channels_at = 1, 1
     if x.ndim == 5:
         channels, length = getattr(told, "in_channels", None), getattr(told, "num_frames", None)
         first = x.shape[2] == channels and (x.shape[1] != channels or x.shape[1] == length)
-        frames_at = 1 if first else 2
-    frames = x.shape[frames_at] if frames_at else 1
+        frames, channels_at = (x.shape[1], 2) if first else (x.shape[2], 1)
     noisy = getattr(told, "out_channels", None)  # conditions may be joined to the latents, and differ between the halves
-    shown = x if not isinstance(noisy, int) else x.narrow(3 - frames_at if frames_at else 1, 0, min(noisy, x.shape[1]))
+    shown = x if not isinstance(noisy, int) else x.narrow(channels_at, 0, min(noisy, x.shape[channels_at]))
     return Latent(x.shape[0], frames, x.shape[-2], x.shape[-1], text, _guided(shown))
 
 

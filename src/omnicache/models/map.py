@@ -30,6 +30,11 @@ class Site:
     layers: int = 0
 
     @property
+    def block(self) -> str:
+        """The path of the block that a sub-layer belongs to."""
+        return self.name.rpartition(".")[0]
+
+    @property
     def temporal(self) -> bool:
         """Whether it looks along time: told by the names around it, as diffusers' models have them."""
         return "temp" in self.name or "motion" in self.name

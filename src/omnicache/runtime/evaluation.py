@@ -206,7 +206,7 @@ class Pass:
         where it says so."""
         which = policy.which
         assert which is not None
-        name = site.name.rpartition(".")[0] if which.per_block else site.name
+        name = site.block if which.per_block else site.name
         about = (id(policy), rows.x.shape[:2], rows.grid, rows.together, site.kind == "cross_attention")
         known = self.chosen.setdefault(name, {}) if which.per_block else {}
         if about in known:

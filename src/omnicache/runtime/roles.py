@@ -64,7 +64,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             for i, module in enumerate(site.modules):
                 self._add(module, made(site, i, policy, self._signatures))
         if policy.which is not None and policy.which.per_block:
-            for name in dict.fromkeys(site.name.rpartition(".")[0] for site in sites):
+            for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)
                 self._add(block, Around(name, block, self._signatures))
         if policy.which is not None and policy.which.watch is not None:

@@ -11,7 +11,7 @@ from omnicache.models.map import Site
 from omnicache.policy import Chosen, Rows, Selector, value
 from omnicache.runtime.step import Step
 from omnicache.schema import Choice, Range
-from omnicache.selectors.matching import Groups, Redundant, draw, refuse, squares, tiles
+from omnicache.selectors.matching import Groups, Redundant, draw, fitting, refuse, squares, tiles
 
 Ratio = Annotated[float, Range(0, 1)]
 Box = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -99,7 +99,7 @@ class Redundancy(Selector):
 
     def levels(self, height: int, width: int) -> list[tuple[int, float]]:
         """Patches per side and the share to drop, level by level."""
-        number = next(n for n in range(self.patches, 0, -1) if n == 1 or _divides(height, width, n, self.side))
+        number = fitting(height, width, self.patches, self.side)
         return [(max(number >> i, 1), ratio) for i, ratio in enumerate((self.ratio, *self.hierarchy))]
 
     def cells(self, look: Look, features: torch.Tensor, key: str) -> Redundant:
@@ -179,10 +179,6 @@ class Look:
             before = self.ages.get((key, self.site.name))
             before = 0 if before is None or before.shape != dropped.shape else before
             self.ages = {**self.ages, (key, self.site.name): torch.where(dropped, before + 1, 0)}
-
-
-def _divides(height: int, width: int, number: int, side: int) -> bool:
-    return not (height % number or width % number) and min(height, width) // number >= side
 
 
 __all__ = ["Box", "Look", "Ratio", "Redundancy"]

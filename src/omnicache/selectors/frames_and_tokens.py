@@ -6,13 +6,13 @@ import torch
 
 from omnicache.kernels import most_alike
 from omnicache.policy import value
-from omnicache.selectors.base import Box, Look, Ratio, Redundancy
+from omnicache.selectors.base import Box, Look, Ratio
 from omnicache.selectors.matching import Groups, Redundant, refuse, squares
 from omnicache.selectors.tokens import Tokens
 
 
 @value
-class FramesAndTokens(Redundancy):
+class FramesAndTokens(Tokens):
     """The combined Frame and Token Cache (the multidimensional OmniCache, rule R4).
 
     The neighbouring frames that are most alike share one sequence, which keeps as many tokens as every other frame does by itself:
@@ -33,12 +33,12 @@ class FramesAndTokens(Redundancy):
         batch, frames, cells, width = look.film.shape
         pairs = min(int(self.frames * frames + 1e-9), frames // 2)
         if look.site.kind == "cross_attention" or look.grid.along != "space" or pairs == 0:
-            return Tokens.find(self, look)  # type: ignore[arg-type]
+            return super().find(look)
         grid, half = look.grid, frames // 2
         groups = Groups(squares(grid.height, grid.width, self.side, frames=2, depth=2), keepers=2)
         room = (groups.units - groups.staying - cells) / cells  # on small uneven grids more must stay of a pair than of a frame
         if room < 0:
-            return Tokens.find(self, look)  # type: ignore[arg-type]
+            return super().find(look)
         ahead = look.film[:, : 2 * half].unflatten(1, (half, 2))
         alike, _ = most_alike(ahead[:, :, 0].reshape(batch * half, 1, -1), ahead[:, :, 1].reshape(batch * half, 1, -1))
         score = alike.view(batch, half)
@@ -53,7 +53,7 @@ class FramesAndTokens(Redundancy):
         drop = single.count  # so many tokens go from a frame by itself, and from a pair a frame's worth more
         two = ahead.gather(1, best[:, :, None, None, None].expand(-1, -1, 2, cells, width)).flatten(0, 1).flatten(1, 2)
         double = Redundant.none(batch * pairs, 2 * cells, two.device).drop(
-            two, groups, groups.most((cells + drop) / (2 * cells)), look.lottery(groups.units), vote=look.votes(batch, self.aligned)
+            two, groups, groups.most((cells + drop) / (2 * cells)), look.lottery(groups.units), vote=votes
         )
         ids_of = look.ids[:, : 2 * half].unflatten(1, (half, 2)).gather(1, best[:, :, None, None].expand(-1, -1, 2, cells))
         ids_of = ids_of.flatten(2)  # batch, pairs, tokens of both frames

@@ -51,7 +51,7 @@ class TokenScores(Selector):
         x = bound.get("hidden_states")
         score = attention_received(site.modules[0], x) if isinstance(x, torch.Tensor) else None
         # A computed step computes every token, so no age is left.
-        return {**received, block_of(site): score}, {k: v for k, v in ages.items() if block_of(k) != block_of(site)}
+        return {**received, site.block: score}, {k: v for k, v in ages.items() if k.block != site.block}
 
     def share(self, step: Step, layer: int, layers: int) -> float:
         """The share of tokens that block ``layer`` of ``layers`` computes at ``step``."""
@@ -69,7 +69,7 @@ class TokenScores(Selector):
         age = torch.zeros(x.shape[:2], device=x.device) if age is None else age
         if count == 0:
             return None, (received, {**ages, site: age + 1})
-        score = received.get(block_of(site))
+        score = received.get(site.block)
         score = torch.zeros(x.shape[:2], device=x.device) if score is None or score.shape != age.shape else score
         score = score + self.age_weight * age / self.interval
         side = math.isqrt(tokens)
@@ -78,11 +78,6 @@ class TokenScores(Selector):
         index = score.topk(count, dim=1).indices.sort(dim=1).values
         entries = tokens * torch.arange(len(x), device=x.device)[:, None]
         return Chosen(index + entries), (received, {**ages, site: (age + 1).scatter(1, index, 0.0)})
-
-
-def block_of(site: Site) -> str:
-    """The path of the block that a sub-layer belongs to."""
-    return site.name.rpartition(".")[0]
 
 
 def attention_received(attention: torch.nn.Module, x: torch.Tensor) -> torch.Tensor | None:

@@ -117,14 +117,15 @@ class Given:
     def rows(self, p: Pass) -> Rows:
         """What the selector is told."""
         grid = block_grid = None
-        temporal = self.site.temporal
         if self.selector.needs_grid:
-            grid = Grid.of(p.branch.latent, self.x.shape[0], self.x.shape[1], temporal)
+            grid = Grid.of(p.branch.latent, self.x.shape[0], self.x.shape[1], self.site.temporal)
             if grid is None:
                 raise Misfit("how they lie in the picture is not known")
-        block = p.blocks.get(self.site.name.rpartition(".")[0])
+        block = p.blocks.get(self.site.block)
         if block is not None and grid is not None:
-            block_grid = grid if grid.fits(block) else Grid.of(p.branch.latent, block.shape[0], block.shape[1], not temporal)
+            block_grid = (
+                grid if grid.fits(block) else Grid.of(p.branch.latent, block.shape[0], block.shape[1], not self.site.temporal)
+            )
             same = block_grid is not None and (block_grid.height, block_grid.width) == (grid.height, grid.width)
             block = block if same else None
         together = any(self._table(n, t) is not None for n, t in self._others() if t.ndim == 2)
