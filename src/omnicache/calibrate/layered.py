@@ -19,6 +19,7 @@ from omnicache.calibrate.layers.knapsack import knapsack
 from omnicache.calibrate.layers.profile import Profile, profile
 from omnicache.calibrate.layers.refine import Words, cost, refine
 from omnicache.calibrate.layers.replay import Replay
+from omnicache.calibrate.progress import progress as bar
 from omnicache.models import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
@@ -76,8 +77,12 @@ def calibrate_layered(
     names = list(SOLVERS) if solver == "measured" else [solver]
     made = {name: refined(model, found, budget, SOLVERS[name](found, budget)) for name in names}
     tried: dict[str, float] = {}
-    if len(set(made.values())) > 1:
-        errors = {rows: remeasure(pipe, calls, omnicache_layered(schedule=rows), 1)["error"] for rows in set(made.values())}
+    if len(different := list(dict.fromkeys(made.values()))) > 1:
+        errors = {}
+        with bar("plans compared", len(different), progress) as done:
+            for rows in different:
+                errors[rows] = remeasure(pipe, calls, omnicache_layered(schedule=rows), 1)["error"]
+                done()
         tried = {name: errors[rows] for name, rows in made.items()}
         solver = min(tried, key=tried.__getitem__)
     elif solver == "measured":

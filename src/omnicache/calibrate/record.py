@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
@@ -89,12 +90,7 @@ def each_run(
     pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], progress: bool, label: str
 ) -> Iterator[tuple[int, Callable[[], Any]]]:
     """``(number, run)`` for every input, with a progress bar; ``run()`` calls the pipeline."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True)
-    with bar, torch.no_grad():
-        for i in bar.track(range(len(inputs))):
+    with bar(label, len(inputs), progress) as done, torch.no_grad():
+        for i in range(len(inputs)):
             yield i, lambda i=i: pipe(**{**call, **as_call(pipe, inputs[i], seed=i)})
+            done()

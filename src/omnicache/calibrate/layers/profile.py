@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from omnicache.calibrate.layers.joint import Joint
 from omnicache.calibrate.layers.replay import Recording, Replay
 from omnicache.calibrate.layers.shelf import Shelf
 from omnicache.calibrate.layers.timing import Timing, timing
+from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Layers
 from omnicache.models import discover
@@ -139,7 +139,7 @@ def profile(
         followed = places if reach < steps else []
         alone: dict[int, list[torch.Tensor]] = {t: [] for t in todo}
         whole: dict[int, list[torch.Tensor]] = {t: [] for t in todo}
-        with _bar(progress, "layer by layer", len(todo) * len(calls) + len(followed)) as done:
+        with bar("layer by layer", len(todo) * len(calls) + len(followed), progress) as done:
             grown = {}
             for t in followed:
                 grown[t] = shelf.get(f"growth-{t}", lambda t=t: cells.growth(first, t, reach))
@@ -257,16 +257,3 @@ def _between(found: dict[int, float], steps: int) -> list[float]:
 
 def _stored(times: Timing) -> dict[str, Any]:
     return {"computed": times.computed, "saved": times.saved, "whole": times.whole}
-
-
-@contextmanager
-def _bar(progress: bool, label: str, total: int) -> Iterator[Any]:
-    """A function to call when one of ``total`` parts is done; shows how many, and the time left, where there is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True) as shown:
-        task = shown.add_task(label, total=total)
-        yield lambda: shown.advance(task)
