@@ -258,8 +258,8 @@ class Selector:
 
     watch: Where | None = None
     """Sites whose inputs and outputs ``observe`` wants to see on computed steps."""
-    per_block: bool = False
-    """Whether all sites of a block are given the same choice, made by what the block was given."""
+    shared: int = 0
+    """So many blocks in a row are given the same choice, made by what the first of them was given; 0: each site its own."""
     aligned: bool = False
     """Whether two calls for one step (guidance) are given the same choice."""
     mixes: bool = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from tests.holdings import kept, reach
 from torch import Tensor, nn
 
 import omnicache
@@ -21,7 +22,6 @@ from omnicache.plan import Plan
 from omnicache.policy import Entry, History, Predictor, Tensors
 from omnicache.predictors import Hold, Residual
 from omnicache.runtime.step import Step
-from omnicache.runtime.trace import Record, Trace
 from omnicache.triggers import Every, First
 
 from . import models
@@ -57,28 +57,6 @@ def looks(pipe: Pipe) -> Any:
         {name: vars(pipe.scheduler).get(name) for name in ("step", "set_timesteps")},
         sorted(vars(pipe)),
     )
-
-
-def reach(root: Any, wanted: type) -> list[Any]:
-    """All objects of a type that can be reached from ``root``."""
-    past = (nn.Module, type, type(gc), type(reach), Trace, Record)
-    seen: set[int] = set()
-    found, todo = [], [root]
-    while todo:
-        part = todo.pop()
-        if id(part) in seen or isinstance(part, past):
-            continue
-        seen.add(id(part))
-        if isinstance(part, wanted):
-            found.append(part)
-        else:
-            todo += gc.get_referents(part)
-    return found
-
-
-def kept(run: Caching) -> list[Any]:
-    """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed) for s in run.sessions for r in s.runs]
 
 
 @contextlib.contextmanager

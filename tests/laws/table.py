@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gc
 import itertools
 import math
 import random
-import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +17,6 @@ from torch import nn
 
 import omnicache
 from omnicache.plan import Plan
-from omnicache.runtime.trace import Record, Trace
 from omnicache.triggers import Every
 
 LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
@@ -234,31 +231,6 @@ def strips(run: Any) -> list[str]:
 def coarse(strip: str) -> str:
     """Computed or not: a step that is reused in part or checked is reused."""
     return strip.replace("o", ".").replace("?", ".")
-
-
-NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record)
-
-
-def reach(root: Any, wanted: type[Found]) -> list[Found]:
-    """All objects of a type that can be reached from ``root``, found by the garbage collector's means."""
-    seen: set[int] = set()
-    found: list[Found] = []
-    todo = [root]
-    while todo:
-        part = todo.pop()
-        if id(part) in seen or isinstance(part, NOT_OURS):
-            continue
-        seen.add(id(part))
-        if isinstance(part, wanted):
-            found.append(part)
-        else:
-            todo += gc.get_referents(part)
-    return found
-
-
-def kept(run: Any) -> list[Any]:
-    """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed) for r in run.sessions[0].runs]
 
 
 # --- which combinations ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Any
 
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from tests.laws.table import Case, Subject, coarse, kept, reach, strips
+from tests.holdings import kept, reach
+from tests.laws.table import Case, Subject, coarse, strips
 from torch import nn
 
 import omnicache

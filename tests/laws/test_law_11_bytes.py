@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from tests.laws.table import Case, Subject, kept, reach, strips
+from tests.holdings import kept, reach
+from tests.laws.table import Case, Subject, strips
 
 import omnicache
 from omnicache.plan import Plan

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnicache.kernels import gather_rows, relative_change, scatter_rows, weighted_sum
+from omnicache.kernels import fill_rows, inverse_of, relative_change, take_rows, weighted_sum
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 seeds = st.integers(0, 2**31 - 1)
@@ -95,20 +95,22 @@ def rows(draw: Any) -> tuple[Any, list[list[int]]]:
 
 
 @given(rows(), dtypes, seeds)
-def test_gather_and_scatter(given_rows: Any, dtype: torch.dtype, seed: int) -> None:
+def test_rows_taken_out_and_put_back(given_rows: Any, dtype: torch.dtype, seed: int) -> None:
     layout, chosen = given_rows
-    x, index = laid(layout, dtype, seed), torch.tensor(chosen)
-    taken = gather_rows(x, index)
+    x = laid(layout, dtype, seed)
+    batch, n, width = x.shape
+    index = torch.tensor(chosen) + torch.arange(batch)[:, None] * n
+    (taken,) = take_rows((x.flatten(0, 1),), index)
     assert torch.equal(taken, torch.stack([x[b, c] for b, c in enumerate(chosen)]))
 
     fresh = laid((tuple(taken.shape), layout[1], layout[2]), dtype, seed + 1)
-    before = x.clone()
-    out = scatter_rows(x, index, fresh)
-    assert torch.equal(x, before)
-    for b, n in itertools.product(range(x.shape[0]), range(x.shape[1])):
-        wanted = fresh[b, chosen[b].index(n)] if n in chosen[b] else x[b, n]
-        assert torch.equal(out[b, n], wanted)
-    assert torch.equal(scatter_rows(x, index, gather_rows(x, index)), x)
+    kept, inverse = x.reshape(-1, width).clone(), inverse_of(index, batch * n)
+    out = fill_rows(fresh.reshape(-1, width), inverse, kept)
+    assert torch.equal(out, kept)
+    for b, r in itertools.product(range(batch), range(n)):
+        wanted = fresh[b, chosen[b].index(r)] if r in chosen[b] else x[b, r]
+        assert torch.equal(out[b * n + r], wanted)
+    assert torch.equal(fill_rows(taken.flatten(0, 1), inverse, kept), x.reshape(-1, width))
 
 
 def test_entries_of_weight_zero_are_not_read() -> None:

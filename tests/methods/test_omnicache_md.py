@@ -404,3 +404,31 @@ def test_temporal_layers_are_told_by_their_names():
     assert {s.name.split(".")[0] for s in Temporal().select(discover(latte()))} == {"temporal_transformer_blocks"}
     assert all("temporal" in s.name for s in Temporal().select(discover(svd())))
     assert Temporal().select(discover(sd3())) == ()
+
+
+def test_blocks_that_share_a_choice_find_it_once(monkeypatch):
+    found = []
+    whole = Tokens.find
+    monkeypatch.setattr(Tokens, "find", lambda self, look: found.append(look.site.layer) or whole(self, look))
+    steps(Film(layers=5), films(3), plan(Tokens(0.5, shared=2)))
+    assert found == [0, 2, 4] * 2
+    found.clear()
+    steps(Film(layers=5), films(3), plan(Tokens(0.5)))
+    assert found == [0, 1, 2, 3, 4] * 2
+
+
+def test_blocks_that_share_a_choice_compute_the_same_rows(monkeypatch):
+    rows: list[list[float]] = []
+    whole = SelfAttention.forward
+
+    def look(self, hidden_states, image_rotary_emb=None):
+        rows.append(image_rotary_emb[0][:, 0].tolist())
+        return whole(self, hidden_states, image_rotary_emb)
+
+    monkeypatch.setattr(SelfAttention, "forward", look)
+    table = (torch.arange(16.0)[:, None].expand(-1, 4).contiguous(), torch.zeros(16, 4))
+    steps(Film(layers=4), films(2, frames=1), plan(Tokens(0.5, shared=2), Attention()), table=table)
+    first, second = rows[:4], rows[4:]
+    assert [len(r) for r in first] == [16] * 4
+    assert [len(r) for r in second] == [8] * 4
+    assert second[0] == second[1] != second[2] == second[3]

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 import torch
 
 from omnicache.kernels import dispatch, reference
-from omnicache.kernels.reference import change_of, gather_rows, inverse_of, scatter_rows
+from omnicache.kernels.reference import change_of, inverse_of
 
 __all__ = [
     "change_of",
     "change_sums",
     "fill_rows",
-    "gather_rows",
     "inverse_of",
     "most_alike",
     "relative_change",
-    "scatter_rows",
     "take_rows",
     "weighted_sum",
 ]

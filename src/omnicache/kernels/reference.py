@@ -70,16 +70,6 @@ def relative_change(now: torch.Tensor, before: torch.Tensor, norm: str = "l1") -
     return change_of(change_sums(now, before, norm), norm)
 
 
-def gather_rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows ``index`` ``(batch, k)`` of ``x`` ``(batch, n, width)``: ``(batch, k, width)``."""
-    return torch.gather(x, 1, index[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def scatter_rows(x: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """A copy of ``x`` ``(batch, n, width)`` with ``rows`` ``(batch, k, width)`` in the places ``index`` ``(batch, k)``."""
-    return x.scatter(1, index[..., None].expand(-1, -1, x.shape[-1]), rows.to(x.dtype))
-
-
 def take_rows(tensors: Sequence[torch.Tensor], index: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The kept rows of the features and of what goes with them, such as their positions.
 
@@ -118,7 +108,9 @@ def fill_rows(fresh: torch.Tensor, inverse: torch.Tensor, kept: torch.Tensor) ->
     fresh = fresh.to(kept.dtype)
     if kept.device.type == "cpu" and not torch.compiler.is_compiling():
         places = (inverse >= 0).nonzero().flatten()  # fewer passes; a GPU would have to be waited for
-        kept.index_copy_(0, places, fresh.index_select(0, inverse[places]))
+        source = inverse[places]
+        in_order = len(source) == len(fresh) and bool((source.diff() > 0).all())
+        kept.index_copy_(0, places, fresh if in_order else fresh.index_select(0, source))
         return kept.clone(memory_format=torch.contiguous_format)
     if not fresh.shape[0]:
         return kept.clone(memory_format=torch.contiguous_format)

@@ -39,6 +39,7 @@ def omnicache_md(
     max_age: Annotated[int, Range(1)] | None = None,
     redraw: bool = True,
     aligned: bool = True,
+    shared: Annotated[int, Range(1)] = 1,
     seed: int = 0,
 ) -> Plan:
     """Inside every step, computes only what is not nearly the same as something else, and takes the rest from the step before.
@@ -56,9 +57,11 @@ def omnicache_md(
         fill: what stands in for what is dropped: its value of the step before, a copy of what it matched, or what it lies between.
         first: whether the first step is computed whole, or what it drops copies what it matched. Only where the cache fills.
         max_age: what was dropped so many steps in a row goes last.
+        shared: so many blocks in a row drop the same, found once: that is cheaper.
         redraw, aligned, seed: see ``selectors/base.py``.
     """
-    common = {"hierarchy": hierarchy, "redraw": redraw, "aligned": aligned, "max_age": max_age, "seed": seed}
+    options = dict(locals())
+    common = {"hierarchy": hierarchy, "redraw": redraw, "aligned": aligned, "max_age": max_age, "shared": shared, "seed": seed}
     common["stand_in"] = fill if fill != "cache" else "none" if first == "whole" else "match"
     how, when = Hold() if fill == "cache" else FromKept(), First(int(fill == "cache" and first == "whole"))
     modules: Where = Attention() | MLP() if mlp else Attention()
@@ -79,4 +82,4 @@ def omnicache_md(
     else:
         chosen = ((space, positions), (time, Frames(frame, patches=1, **common) if frame else None))
     policies = tuple(Policy(when, where, how, which=which) for where, which in chosen if which is not None)
-    return Plan("omnicache-md", policies, {"token": token, "frame": frame, "block": block, "patches": patches, "fill": fill})
+    return Plan("omnicache-md", policies, options)

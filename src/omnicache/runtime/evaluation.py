@@ -206,9 +206,9 @@ class Pass:
         where it says so."""
         which = policy.which
         assert which is not None
-        name = site.block if which.per_block else site.name
+        name = f"blocks {site.layer // which.shared}" if which.shared > 1 else site.block if which.shared else site.name
         about = (id(policy), rows.x.shape[:2], rows.grid, rows.together, site.kind == "cross_attention")
-        known = self.chosen.setdefault(name, {}) if which.per_block else {}
+        known = self.chosen.setdefault(name, {}) if which.shared else {}
         if about in known:
             return known[about]
         nth = self._calls[name] = self._calls.get(name, 0) + 1  # some models call a block several times

@@ -63,7 +63,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             made = Chain if site.layout == "chain" else Region
             for i, module in enumerate(site.modules):
                 self._add(module, made(site, i, policy, self._signatures))
-        if policy.which is not None and policy.which.per_block:
+        if policy.which is not None and policy.which.shared:
             for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)
                 self._add(block, Around(name, block, self._signatures))

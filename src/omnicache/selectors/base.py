@@ -11,10 +11,10 @@ from omnicache.models.map import Site
 from omnicache.policy import Chosen, Rows, Selector, value
 from omnicache.runtime.step import Step
 from omnicache.schema import Choice, Range
-from omnicache.selectors.matching import Groups, Redundant, draw, fitting, refuse, squares, tiles
+from omnicache.selectors.matching import Redundant, draw, fitting, grouped, refuse, squares, tiles
 
 Ratio = Annotated[float, Range(0, 1)]
-Box = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+Box = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
 
 @value
@@ -34,6 +34,7 @@ class Redundancy(Selector):
         stand_in: what fills in for a dropped unit of which no value is kept: the one that it matched ("match"), those that it lies
             between ("between"), or nothing ("none"): then it is computed.
         merge: whether a unit that stays is the mean of all that it stands for, as in ToMeSD.
+        shared: so many blocks in a row drop the same units, found by what the first of them is given.
         seed: of the lottery.
     """
 
@@ -46,9 +47,9 @@ class Redundancy(Selector):
     max_age: Annotated[int, Range(1)] | None = None
     stand_in: Annotated[str, Choice(("none", "match", "between"))] = "none"
     merge: bool = False
+    shared: Annotated[int, Range(1)] = 1
     seed: int = 0
 
-    per_block = True
     mixes = True
     needs_grid = True
 
@@ -69,7 +70,7 @@ class Redundancy(Selector):
 
     def find(self, look: Look) -> Box:
         """What stays, from the features: rows ``(batch, frames', cells')``; for each row of the film those that stand for it,
-        ``(batch, frames, cells, m)``; and their weights, None for one."""
+        ``(batch, frames, cells, m)``, if any do; and their weights, None for one."""
         raise NotImplementedError
 
     def choose(self, state: Any, site: Site, step: Step, rows: Rows) -> tuple[Chosen | None, Any]:
@@ -82,7 +83,7 @@ class Redundancy(Selector):
         index = {"space": kept, "time": kept.transpose(1, 2), "film": kept.flatten(1, 2)[:, None]}[grid.along].flatten(0, 1)
         if grid.before:
             index = torch.cat((ids[index[:, 0] // grid.rows, : grid.before], index), dim=1)
-        if not self.fills:
+        if stand is None:
             return Chosen(index), look.ages
         every = ids.flatten()[:, None].repeat(1, stand.shape[-1])
         every[look.ids.flatten()] = stand.flatten(0, 2)
@@ -105,9 +106,9 @@ class Redundancy(Selector):
     def cells(self, look: Look, features: torch.Tensor, key: str) -> Redundant:
         """Cells of a grid dropped level by level, of features ``(problems, cells, width)``."""
         grid = look.grid
-        found = Redundant.none(features.shape[0], features.shape[1], features.device)
+        found = Redundant.none(features.shape[0], features.shape[1], features.device, self.fills)
         for number, ratio in self.levels(grid.height, grid.width):
-            groups = Groups(squares(grid.height // number, grid.width // number, self.side))
+            groups = grouped(grid.height // number, grid.width // number, self.side)
             cut = tiles(grid.height, grid.width, number).to(features.device)
             part = found.part(cut)
             stay = look.old(key, self.max_age, found.dropped)

@@ -32,25 +32,29 @@ class Frames(Redundancy):
         film, ids = look.film, look.ids
         now = torch.arange(look.grid.entries * look.grid.rows, device=ids.device)  # for each row the one that stands for it
         whole = look.site.kind == "cross_attention"
-        for number, ratio in [(1, self.ratio)] if whole else self.levels(look.grid.height, look.grid.width):
-            film, kept, match = self._drop(look, film, ids, number, ratio)
-            now = now.scatter(0, ids.flatten(), match.flatten())[now]
-            ids = kept
-        if self.stand_in != "between":
-            return ids, now[look.ids][..., None], None
-        return ids, *_between(look.ids, ids)
+        levels = [(1, self.ratio)] if whole else self.levels(look.grid.height, look.grid.width)
+        for i, (number, ratio) in enumerate(levels):
+            kept, match = self._drop(look, film, number, ratio)
+            if match is not None:
+                now = now.scatter(0, ids.flatten(), ids.gather(1, match).flatten())[now]
+            ids = ids.gather(1, kept)
+            if i + 1 < len(levels):
+                film = film.gather(1, kept[..., None].expand(-1, -1, -1, film.shape[3]))
+        if self.stand_in == "between":
+            return ids, *_between(look.ids, ids)
+        return ids, now[look.ids][..., None] if self.fills else None, None
 
-    def _drop(self, look: Look, film: torch.Tensor, ids: torch.Tensor, number: int, ratio: float) -> tuple[torch.Tensor, ...]:
-        """One level: the film and its rows without the frames that go, and for each row the one that it is now."""
-        batch, frames, _, width = film.shape
+    def _drop(self, look: Look, film: torch.Tensor, number: int, ratio: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One level: for each cell the frames that stay, ``(batch, frames', cells)``, and for each frame the one that it is now."""
+        batch, frames, cells, _ = film.shape
         size = self.neighbours or max(2, math.ceil(1 / (1 - ratio)) if ratio < 1 else frames)
-        groups = Groups(torch.arange(frames) // size)
+        groups = Groups(torch.arange(frames, device="cpu") // size)
         cut = tiles(look.grid.height, look.grid.width, number).to(film.device)
-        parts = film[:, :, cut].movedim(2, 1)  # batch, patches, frames, cells of a patch, width
+        parts = film[:, :, cut] if number > 1 else film[:, :, None]
         key = f"frames {number}"
-        none = Redundant.none(batch * len(cut), frames, film.device)
+        none = Redundant.none(batch * len(cut), frames, film.device, self.fills)
         found = none.drop(
-            parts.reshape(batch * len(cut), frames, -1),
+            parts.movedim(2, 1).reshape(batch * len(cut), frames, -1),
             groups,
             groups.most(ratio),
             look.lottery(frames),
@@ -58,14 +62,12 @@ class Frames(Redundancy):
             look.votes(batch, self.aligned),
         )
         look.grow(key, self.max_age, found.dropped)
-        back = cut.flatten().argsort()
+        patch = torch.arange(len(cut), device=cut.device).repeat_interleave(cells // len(cut))[cut.flatten().argsort()]
 
-        def frames_of(which: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-            """Of each patch its own frames: ``which`` is ``(batch * patches, frames')``."""
-            tall = which.view(batch, len(cut), -1).repeat_interleave(cut.shape[1], dim=1)[:, back].transpose(1, 2)
-            return x.gather(1, tall if x.ndim == 3 else tall[..., None].expand(-1, -1, -1, width))
+        def of_cells(which: torch.Tensor) -> torch.Tensor:
+            return which.view(batch, len(cut), -1).index_select(1, patch).transpose(1, 2)
 
-        return frames_of(found.kept, film), frames_of(found.kept, ids), frames_of(found.match, ids)
+        return of_cells(found.kept), None if found.match is None else of_cells(found.match)
 
 
 def _between(ids: torch.Tensor, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from omnicache.kernels import most_alike
 from omnicache.policy import value
 from omnicache.selectors.base import Box, Look, Ratio
-from omnicache.selectors.matching import Groups, Redundant, refuse, squares
+from omnicache.selectors.matching import Redundant, grouped, refuse
 from omnicache.selectors.tokens import Tokens
 
 
@@ -35,7 +35,7 @@ class FramesAndTokens(Tokens):
         if look.site.kind == "cross_attention" or look.grid.along != "space" or pairs == 0:
             return super().find(look)
         grid, half = look.grid, frames // 2
-        groups = Groups(squares(grid.height, grid.width, self.side, frames=2, depth=2), keepers=2)
+        groups = grouped(grid.height, grid.width, self.side, 2, 2, 2)  # cubes of two frames, of which two tokens stay
         room = (groups.units - groups.staying - cells) / cells  # on small uneven grids more must stay of a pair than of a frame
         if room < 0:
             return super().find(look)
@@ -52,7 +52,7 @@ class FramesAndTokens(Tokens):
         single = alone.cells(look, look.film.flatten(0, 1), "tokens")
         drop = single.count  # so many tokens go from a frame by itself, and from a pair a frame's worth more
         two = ahead.gather(1, best[:, :, None, None, None].expand(-1, -1, 2, cells, width)).flatten(0, 1).flatten(1, 2)
-        double = Redundant.none(batch * pairs, 2 * cells, two.device).drop(
+        double = Redundant.none(batch * pairs, 2 * cells, two.device, self.fills).drop(
             two, groups, groups.most((cells + drop) / (2 * cells)), look.lottery(groups.units), vote=votes
         )
         ids_of = look.ids[:, : 2 * half].unflatten(1, (half, 2)).gather(1, best[:, :, None, None].expand(-1, -1, 2, cells))
@@ -65,6 +65,8 @@ class FramesAndTokens(Tokens):
         both, when = torch.cat((kept_two, others), dim=1), torch.cat((2 * best, order), dim=1)
         kept = both.gather(1, when.argsort(dim=1)[..., None].expand_as(both))
 
+        if single.match is None or double.match is None:
+            return kept, None, None
         stand = look.ids.gather(2, single.match.view(batch, frames, cells))
         stand_two = ids_of.gather(2, double.match.view(batch, pairs, -1)).view(batch, 2 * pairs, cells)
         places = torch.stack((2 * best, 2 * best + 1), dim=2).flatten(1)

@@ -16,7 +16,8 @@ class Positions(Redundancy):
         found = self.cells(look, look.film.transpose(1, 2).flatten(2), "positions")
         kept = look.ids.gather(2, found.kept[:, None].expand(-1, frames, -1))
         if self.stand_in != "between":
-            return kept, look.ids.gather(2, found.match[:, None].expand(-1, frames, -1))[..., None], None
+            stand = None if found.match is None else look.ids.gather(2, found.match[:, None].expand(-1, frames, -1))[..., None]
+            return kept, stand, None
         places, weights = self.between(look, found)
         flat = places.flatten(1)[:, None].expand(-1, frames, -1)
         size = (batch, frames, cells, -1)

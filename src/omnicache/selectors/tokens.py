@@ -13,7 +13,8 @@ class Tokens(Redundancy):
         found = self.cells(look, look.film.flatten(0, 1), "tokens")
         kept = look.ids.gather(2, found.kept.view(batch, frames, -1))
         if self.stand_in != "between":
-            return kept, look.ids.gather(2, found.match.view(batch, frames, cells))[..., None], None
+            stand = None if found.match is None else look.ids.gather(2, found.match.view(batch, frames, cells))[..., None]
+            return kept, stand, None
         places, weights = self.between(look, found)
         size = (batch, frames, cells, -1)
         return kept, look.ids.gather(2, places.reshape(batch, frames, -1)).view(size), weights.reshape(size)
