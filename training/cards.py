@@ -8,10 +8,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import diffusers
 import torch
+from torch import nn
 
 from omnicache.measure import confidence95
 from training.common import device_default
@@ -60,6 +62,11 @@ def percent(found: dict[str, float]) -> str:
     return f"{100 * found['mean']:.1f} % ({sure})"
 
 
+def deviating(found: dict[str, float]) -> str:
+    """A kernel distance with its deviation over subsets."""
+    return f"{found['mean']:.4f} ± {found['std']:.4f}"
+
+
 def rounded(value: Any) -> Any:
     """Floats to six significant digits, at any depth."""
     if isinstance(value, dict):
@@ -79,9 +86,50 @@ def arguments(guidance: float, steps: int) -> argparse.ArgumentParser:
     return ask
 
 
-def write(a: argparse.Namespace, measure: Callable[[argparse.Namespace], dict], readme: Callable[[dict], str]) -> None:
-    """``card.json`` from ``measure``, unless it is only to be rewritten, and README.md from it."""
+def pipeline(a: argparse.Namespace) -> Any:
+    """The exported one, on the device and quiet."""
+    pipe = diffusers.DiffusionPipeline.from_pretrained(str(a.out)).to(a.device)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def facts(a: argparse.Namespace, **parts: nn.Module) -> dict[str, Any]:
+    """What every card holds beside its figures: the sizes of parts, how long they were trained, from what, and how samples are
+    drawn."""
+    return {
+        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
+        "training": budget(a.out),
+        "sources": sources(),
+        "steps": a.steps,
+        "guidance": a.guidance,
+        "hardware": a.hardware,
+    }
+
+
+def told(card: dict) -> dict[str, Any]:
+    """The same for the templates."""
+    return {
+        "hardware": f" on {card['hardware']}" if card["hardware"] else "",
+        "parameters": table(["part", "parameters"], [[name, f"{n:,}"] for name, n in card["parameters"].items()]),
+        "unicode": card["sources"]["unicode_emoji"],
+        "font": card["sources"]["font"],
+        "font_sha256": card["sources"]["font_sha256"],
+        "steps": card["steps"],
+        "guidance": f"{card['guidance']:g}",
+    }
+
+
+def effort(log: dict, seen: str) -> dict[str, str]:
+    """How long a training took and how many pictures or clips it saw, for the templates."""
+    return {"minutes": f"{log['minutes']:.0f}", "updates": f"{log['step']:,}", "seen": f"{log[seen]:,}"}
+
+
+def write(
+    a: argparse.Namespace, template: Path, measure: Callable[[argparse.Namespace], dict], values: Callable[[dict], dict]
+) -> None:
+    """``card.json`` from ``measure``, unless it is only to be rewritten, and README.md from its ``values`` in ``template``."""
     saved = a.out / "card.json"
     card = json.loads(saved.read_text()) if a.rewrite else rounded(measure(a))
     saved.write_text(json.dumps(card, indent=2) + "\n")
-    (a.out / "README.md").write_text(readme(card), encoding="utf-8")
+    text = Template(template.read_text(encoding="utf-8")).substitute(values(card))
+    (a.out / "README.md").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What all training scripts share: a budget in minutes, optimizers, checkpoints that resume, a log that ships with the weights."""
+"""What all training scripts share: a budget in minutes, averaged weights, checkpoints that resume, pictures of how far it got."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 
@@ -158,108 +156,6 @@ def averaged(work: Path, name: str) -> dict[str, torch.Tensor]:
     return torch.load(work / f"{name}.pt", map_location="cpu", weights_only=True)["ema"]["shadow"]
 
 
-def check_sizes(out: Path, folder: int, file: int = 15_000_000) -> None:
-    """Print the size of every file and refuse a folder or a file, weights above all, with more bytes than allowed."""
-    sizes = {f: f.stat().st_size for f in sorted(out.rglob("*")) if f.is_file()}
-    for path, size in sizes.items():
-        print(f"{size:>10,} {path.relative_to(out)}")
-        if size > file:
-            raise SystemExit(f"{path} has {size} bytes, {file} are allowed")
-    print(f"{sum(sizes.values()):>10,} bytes in all")
-    if sum(sizes.values()) > folder:
-        raise SystemExit(f"{out} has {sum(sizes.values())} bytes, {folder} are allowed")
-
-
-def check_weights(saved: dict[str, nn.Module], back: dict[str, nn.Module]) -> None:
-    """Refuse an export unless what was read back is what was saved, as single precision."""
-    for part, model in saved.items():
-        was, now = model.state_dict(), back[part].state_dict()
-        if was.keys() != now.keys():
-            raise SystemExit(f"{part} has other weights than were exported: {sorted(was.keys() ^ now.keys())}")
-        for name, value in now.items():
-            if value.is_floating_point() and not (value.dtype == torch.float32 and torch.equal(value, was[name].float())):
-                raise SystemExit(f"{part}.{name} did not survive the export")
-
-
-def write_about(out: Path, call: dict[str, Any], labels: dict[str, int]) -> None:
-    """What ``omnicache.zoo`` says of a model without a classifier of its own: arguments that suit it, and which class of
-    ``emoji``'s classifier each prompt is."""
-    (out / "zoo.json").write_text(json.dumps({"call": call, "classifier": "emoji", "labels": labels}, indent=2) + "\n")
-
-
-def copy_logs(work: Path, out: Path, names: Iterable[str]) -> None:
-    """The training logs of ``names`` into the exported folder."""
-    shutil.rmtree(out / "log", ignore_errors=True)
-    (out / "log").mkdir(parents=True)
-    for name in names:
-        if (work / f"{name}.log.jsonl").exists():
-            shutil.copyfile(work / f"{name}.log.jsonl", out / "log" / f"{name}.jsonl")
-
-
-class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024) as ``torch.optim.Muon`` does it, but orthogonal in float32: on a CPU without bfloat16 that takes
-    a third of the time."""
-
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            lr, keep = group["lr"], group["momentum"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                mean = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
-                mean.lerp_(p.grad, 1 - keep)
-                update = _orthogonal(p.grad.lerp(mean, keep))
-                p.mul_(1 - lr * group["weight_decay"])
-                p.add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)  # the size of an update of AdamW
-
-
-def _orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """About the nearest orthogonal matrix, by five steps of a Newton-Schulz iteration."""
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x.T if tall else x
-
-
-def optimizers(model: nn.Module, lr: float, matrix: Callable[[str], bool]) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices whose name ``matrix`` chooses, those inside blocks; AdamW for the rest.
-
-    About half the steps of AdamW alone in our trials.
-    """
-    chosen = {name: p for name, p in model.named_parameters() if p.ndim == 2 and p.requires_grad and matrix(name)}
-    rest = [p for name, p in model.named_parameters() if name not in chosen and p.requires_grad]
-    return [Muon(chosen.values(), lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)]
-
-
-class Several:
-    """Several optimizers saved as one part of a checkpoint, and stepped as one."""
-
-    def __init__(self, opts: list[torch.optim.Optimizer]):
-        self.opts = opts
-
-    def step(self, lr: float) -> None:
-        """One update with the gradients that are there, which are dropped then."""
-        for opt in self.opts:
-            for group in opt.param_groups:
-                group["lr"] = lr
-            opt.step()
-            opt.zero_grad(set_to_none=True)
-
-    def state_dict(self) -> dict:
-        return {str(i): o.state_dict() for i, o in enumerate(self.opts)}
-
-    def load_state_dict(self, state: dict) -> None:
-        for i, o in enumerate(self.opts):
-            o.load_state_dict(state[str(i)])
-
-
 def strata(n: int, device: str | torch.device) -> torch.Tensor:
     """One number from each of ``n`` equal parts of [0, 1), in random order: lower variance than independent draws."""
     return (torch.randperm(n, device=device) + torch.rand(n, device=device)) / n
@@ -271,16 +167,17 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((10 * torch.log10(4 / mse)).mean())
 
 
-def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2, gap: int = 2) -> None:
-    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
-    from PIL import Image
-
+def tiled(pictures: torch.Tensor, columns: int, gap: int = 2) -> Image.Image:
+    """Pictures ``(n, 3, h, w)`` in [0, 1] side by side."""
     n, _, h, w = pictures.shape
-    rows = math.ceil(n / columns)
-    sheet = torch.ones(3, rows * (h + gap), columns * (w + gap))
+    sheet = torch.ones(3, -(-n // columns) * (h + gap), columns * (w + gap))
     for i, picture in enumerate(pictures):
         y, x = divmod(i, columns)
-        sheet[:, y * (h + gap) : y * (h + gap) + h, x * (w + gap) : x * (w + gap) + w] = picture.clamp(-1, 1) / 2 + 0.5
-    raw = (sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous()
-    image = Image.fromarray(raw.numpy())
+        sheet[:, y * (h + gap) : y * (h + gap) + h, x * (w + gap) : x * (w + gap) + w] = picture.clamp(0, 1)
+    return Image.fromarray((sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy())
+
+
+def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2, gap: int = 2) -> None:
+    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
+    image = tiled(pictures.clamp(-1, 1) / 2 + 0.5, columns, gap)
     image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)

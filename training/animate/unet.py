@@ -1,12 +1,8 @@
 """Train ``emoji-animate``: ``UNetSpatioTemporalConditionModel``, a first frame to 16, v-prediction over continuous noise as in SVD.
 
-The whole sequence, from the repository's root; each command resumes from DIR, and pauses and restarts do not count. The clips
-are those of ``emoji-motion``, whose DIR will do:
-
-    python -m training.motion.latents --work DIR --shards 5
     python -m training.animate.unet --work DIR --minutes 100
-    python -m training.animate.export --work DIR --out zoo/emoji-animate
-    python -m training.animate.card --out zoo/emoji-animate --hardware "one CPU core"
+
+It resumes from DIR; CONTRIBUTING.md has what comes before and after. The clips are those of ``emoji-motion``, whose DIR will do.
 
 How the thing in the first frame moves is told by ``motion_bucket_id``. The image encoder learns with the U-Net. A GPU is used
 where there is one; give it ``--batch 64 --minutes 20``.
@@ -14,8 +10,6 @@ where there is one; give it ``--batch 64 --minutes 20``.
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -24,12 +18,13 @@ from diffusers import EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from training.common import Budget, Checkpoint, Ema, Several, autocast, averaged, device_default, grid_png, optimizers, strata
+from training.common import autocast, averaged, strata
 from training.emoji import autoencoder
+from training.emoji.transformer import Latents
+from training.loop import SEED, Run, arguments
 from training.motion.latents import NOISE
 from training.motion.law import FRAMES, MOTIONS
 
-SEED = 0
 SIDE, VIEW, WIDTH = 16, 224, 32
 BUCKETS = {"moving": 32, "spinning": 64, "growing": 96, "bouncing": 127}
 FPS = 7  # the pipeline's default
@@ -121,88 +116,33 @@ class Net(nn.Module):
         return self.unet(x, 0.25 * sigma.log(), seen, told).sample
 
 
-class Clips:
+class Clips(Latents):
     """Random access to all clips of DIR and to their first frames."""
 
     def __init__(self, work: Path, device: str):
-        shards = [torch.load(path, weights_only=True) for path in sorted(work.glob("latents-*.pt"))]
+        super().__init__(work, device)
         firsts = [torch.load(path, weights_only=True) for path in sorted(work.glob("firsts-*.pt"))]
-        self.mean, self.std, self.label = (torch.cat([s[k] for s in shards]).to(device) for k in ("mean", "std", "label"))
         self.picture, self.latent = (torch.cat([f[k] for f in firsts]).to(device) for k in ("picture", "latent"))
 
     def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Latents ``(n, 16, 4, 16, 16)``, first frames as pictures in [0, 1] and as latents, motions."""
-        i = torch.randint(len(self.label), (n,), device=self.label.device)
-        z = self.mean[i].float()
-        z = z + self.std[i].float() * torch.randn_like(z)
+        z, i = self.pick(n)
         return z, self.picture[i].float() / 255, self.latent[i].float(), self.label[i] % len(MOTIONS)
 
 
 @torch.no_grad()
-def sample(net: Net, clips: Clips, chosen: torch.Tensor, guidance: float, steps: int, seed: int) -> torch.Tensor:
-    """Latents ``(n, 16, 4, 16, 16)`` for the first frames of clips, drawn with Euler's method."""
+def sample(net: Net, clips: Clips, chosen: torch.Tensor) -> torch.Tensor:
+    """Latents ``(n, 16, 4, 16, 16)`` for the first frames of clips, in 20 of Euler's steps with guidance from 1 to 2."""
     s = scheduler()
-    s.set_timesteps(steps)
+    s.set_timesteps(20)
     picture, first, motion = clips.picture[chosen].float() / 255, clips.latent[chosen].float(), clips.label[chosen] % len(MOTIONS)
-    z = torch.randn(len(chosen), FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * s.init_noise_sigma
-    strength = torch.linspace(1, guidance, FRAMES)[:, None, None, None]
+    z = torch.randn(len(chosen), FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * s.init_noise_sigma
+    guidance = torch.linspace(1, 2, FRAMES)[:, None, None, None]
     for i, t in enumerate(s.timesteps):
         x, sigma = s.scale_model_input(z, t), s.sigmas[i].expand(len(z))
         cond, free = (net(x, sigma, picture, first, motion, torch.full_like(motion, on)).float() for on in (1, 0))
-        z = s.step(free + strength * (cond - free), t, z).prev_sample
+        z = s.step(free + guidance * (cond - free), t, z).prev_sample
     return z
-
-
-def main() -> None:
-    ask = argparse.ArgumentParser()
-    ask.add_argument("--work", type=Path, required=True)
-    ask.add_argument("--minutes", type=float, default=100)
-    ask.add_argument("--batch", type=int, default=8, help="clips a step")
-    ask.add_argument("--lr", type=float, default=2e-3)
-    ask.add_argument("--ema", type=float, default=0.999)
-    ask.add_argument("--device", default=device_default())
-    a = ask.parse_args()
-
-    torch.manual_seed(SEED)
-    net = Net().to(a.device)
-    opt = Several(optimizers(net, a.lr, lambda name: "unet" in name and "transformer_blocks" in name))
-    ema, budget = Ema(net, a.ema), Budget(a.minutes, device=a.device)
-    kept = Checkpoint(a.work, "unet", {"model": net, "opt": opt, "ema": ema, "budget": budget})
-    if kept.load():
-        torch.manual_seed(SEED + budget.step)  # a restart must not repeat the same noise
-    data, scale = Clips(a.work, a.device), autoencoder.trained(a.work).config.scaling_factor
-    running, next_picture = 0.0, 600.0 * (1 + int(budget.spent // 600))
-    while not budget.over:
-        factor = budget.tick()
-        z, picture, first, motion = data.draw(a.batch)
-        sigma = (0.5 + 1.5 * torch.special.ndtri(strata(a.batch, a.device).clamp(1e-4, 1 - 1e-4))).exp()
-        signal = (1 / (sigma.square() + 1).sqrt()).view(-1, 1, 1, 1, 1)
-        noise, eps, z = sigma.view(-1, 1, 1, 1, 1) * signal, torch.randn_like(z), z * scale
-        keep = (torch.rand(a.batch, device=a.device) > 0.1).float()
-        with autocast(a.device):
-            found = net(signal * z + noise * eps, sigma, picture, first, motion, keep)
-        loss = (found.float() - (signal * eps - noise * z)).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        opt.step(a.lr * factor)
-        ema.update(net)
-        budget.seen += a.batch
-        running = loss.item() if running == 0 else 0.99 * running + 0.01 * loss.item()
-        if budget.step % 20 == 0:
-            print(f"{budget.step}: {budget.spent / 60:.1f} minutes, {running:.4f}, load {os.getloadavg()[0]:.1f}", flush=True)
-        if kept.save(force=budget.over):
-            kept.log(step=budget.step, minutes=budget.spent / 60, clips=budget.seen, loss=running)
-        if budget.spent > next_picture or budget.over:
-            next_picture += 600
-            snapshot(a, scale)
-
-
-def snapshot(a: argparse.Namespace, scale: float) -> None:
-    """Four videos by the averaged weights, frame by frame, beside the checkpoint."""
-    net, vae, clips = trained(a.work), autoencoder.trained(a.work), Clips(a.work, "cpu")
-    z = sample(net, clips, torch.tensor([0, 5, 10, 11]), guidance=2.0, steps=20, seed=0)
-    with torch.no_grad():
-        grid_png(vae.decode(z.flatten(0, 1) / scale).sample, a.work / "unet.png", columns=FRAMES, zoom=1)
 
 
 def trained(work: Path) -> Net:
@@ -210,6 +150,25 @@ def trained(work: Path) -> Net:
     net = Net()
     net.load_state_dict(averaged(work, "unet"))
     return net.eval()
+
+
+def main() -> None:
+    a = arguments("clips", batch=8).parse_args()
+    torch.manual_seed(SEED)
+    net = Net().to(a.device)
+    run, data = Run(a, "unet", net), Clips(a.work, a.device)
+    scale = autoencoder.trained(a.work).config.scaling_factor
+    for _ in run:
+        z, picture, first, motion = data.draw(a.batch)
+        sigma = (0.5 + 1.5 * torch.special.ndtri(strata(a.batch, a.device).clamp(1e-4, 1 - 1e-4))).exp()
+        signal = (1 / (sigma.square() + 1).sqrt()).view(-1, 1, 1, 1, 1)
+        noise, eps, z = sigma.view(-1, 1, 1, 1, 1) * signal, torch.randn_like(z), z * scale
+        keep = (torch.rand(a.batch, device=a.device) > 0.1).float()
+        with autocast(a.device):
+            found = net(signal * z + noise * eps, sigma, picture, first, motion, keep)
+        if run.update((found.float() - (signal * eps - noise * z)).square().mean(), a.batch):
+            z = sample(trained(a.work), Clips(a.work, "cpu"), torch.tensor([0, 5, 10, 11]))
+            run.show(z.flatten(0, 1) / scale, columns=FRAMES, zoom=1)
 
 
 if __name__ == "__main__":

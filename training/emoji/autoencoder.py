@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 
 from omnicache import zoo
 from training.common import Budget, Checkpoint, Ema, autocast, averaged, device_default, grid_png, psnr
-from training.emoji.data import Augment, draw, emoji_list, sprites
+from training.emoji.data import Augment, draw, sheet
 
 SEED = 0
 
@@ -54,8 +54,8 @@ def main() -> None:
 
     torch.manual_seed(SEED)
     model = build().to(a.device)
-    sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
-    held_out = draw(sheet, Augment(), g=torch.Generator(a.device).manual_seed(1))
+    sprites = sheet(a.classes).to(a.device)
+    held_out = draw(sprites, Augment(), g=torch.Generator(a.device).manual_seed(1))
     opt = torch.optim.AdamW(model.parameters(), lr=a.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema, budget = Ema(model, 0.999), Budget(a.minutes, device=a.device)
     kept = Checkpoint(a.work, "autoencoder", {"model": model, "opt": opt, "ema": ema, "budget": budget})
@@ -72,7 +72,7 @@ def main() -> None:
     while not budget.over:
         for group in opt.param_groups:
             group["lr"] = a.lr * budget.tick()
-        picture = draw(sheet[torch.randint(len(sheet), (a.batch,), device=a.device)], Augment())
+        picture = draw(sprites[torch.randint(len(sprites), (a.batch,), device=a.device)], Augment())
         with autocast(a.device):
             posterior = model.encode(picture).latent_dist
             back = model.decode(posterior.sample()).sample

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from omnicache.zoo.classifier import Classifier
 from training.common import Budget, Checkpoint, Ema, autocast, device_default
-from training.emoji.data import Augment, draw, emoji_list, sprites
+from training.emoji.data import Augment, draw, sheet
 
 SEED = 0
 RADIUS = 4  # of the blur kernel, in pixels
@@ -57,11 +57,11 @@ def main() -> None:
 
     torch.manual_seed(SEED)
     model = Classifier(a.classes).to(a.device)
-    sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
+    sprites = sheet(a.classes).to(a.device)
     # At least ten pictures a class, drawn as the generator's are, by a seed of their own.
     truth = torch.arange(max(1000, a.classes * 10), device=a.device) % a.classes
     g = torch.Generator(a.device).manual_seed(1)
-    held_out = torch.cat([draw(sheet[chunk], Augment(), g=g) for chunk in truth.split(100)])
+    held_out = torch.cat([draw(sprites[chunk], Augment(), g=g) for chunk in truth.split(100)])
     opt = torch.optim.AdamW(model.parameters(), lr=a.lr, betas=(0.9, 0.99), weight_decay=0.02)
     ema, budget = Ema(model, 0.998), Budget(a.minutes, device=a.device)
     kept = Checkpoint(a.work, "classifier", {"model": model, "opt": opt, "ema": ema, "budget": budget})
@@ -85,7 +85,7 @@ def main() -> None:
         for group in opt.param_groups:
             group["lr"] = a.lr * budget.tick()
         label = torch.randint(a.classes, (a.batch,), device=a.device)
-        picture = soften(draw(sheet[label], Augment.classifier()))
+        picture = soften(draw(sprites[label], Augment.classifier()))
         with autocast(a.device):
             logits = model(picture / 2 + 0.5)
         loss = F.cross_entropy(logits.float(), label, label_smoothing=0.05)

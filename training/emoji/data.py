@@ -53,6 +53,16 @@ def emoji_list(classes: int) -> list[tuple[str, str]]:
     return plain[:classes]
 
 
+def names(classes: int = 100) -> list[str]:
+    """The CLDR name of each class."""
+    return [name for _, name in emoji_list(classes)]
+
+
+def sheet(classes: int) -> torch.Tensor:
+    """The sprite of each class."""
+    return sprites([emoji for emoji, _ in emoji_list(classes)])
+
+
 def sprites(emoji: list[str]) -> torch.Tensor:
     """Premultiplied RGBA sprites, ``(classes, 4, 136, 136)`` in [0, 1]."""
     from PIL import Image, ImageDraw, ImageFont

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 
 from training.common import autocast, device_default, psnr
 from training.emoji import autoencoder
-from training.emoji.data import Augment, draw, emoji_list, sprites
+from training.emoji.data import Augment, draw, sheet
 
 
 @torch.no_grad()
@@ -59,12 +59,12 @@ def main() -> None:
     a = ask.parse_args()
 
     vae = autoencoder.trained(a.work).to(a.device)
-    sheet = sprites([e for e, _ in emoji_list(a.classes)]).to(a.device)
+    sprites = sheet(a.classes).to(a.device)
     label = torch.arange(a.size, device=a.device) % a.classes
     a.work.mkdir(parents=True, exist_ok=True)
     for path, seed in shards(a.work, a.shards):
         g = torch.Generator(a.device).manual_seed(seed)
-        encode(vae, path, ((draw(sheet[chunk], Augment(), g=g), chunk) for chunk in label.split(100)))
+        encode(vae, path, ((draw(sprites[chunk], Augment(), g=g), chunk) for chunk in label.split(100)))
 
 
 if __name__ == "__main__":

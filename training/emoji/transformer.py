@@ -7,16 +7,14 @@ Resumes from DIR. SIGSTOP and SIGCONT pause it; the budget counts training time 
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel
 
-from training.common import Budget, Checkpoint, Courtesy, Ema, Several, autocast, device_default, grid_png, optimizers, strata
+from training.common import Courtesy, autocast, averaged, strata
+from training.loop import SEED, Run, arguments, sample
 
-SEED = 0
 NULL = 1000  # DiTPipeline's id of "no class"
 
 
@@ -72,99 +70,56 @@ class Latents:
         first = self.mean[:20_000].float().square().mean() + self.std[:20_000].float().square().mean()
         return float(1 / first.sqrt())
 
+    def pick(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents at random, and which."""
+        i = torch.randint(len(self.label), (n,), device=self.device)
+        z = self.mean[i].float()
+        return z + self.std[i].float() * torch.randn_like(z), i
+
     def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents and their labels."""
         self.calls += 1
         if self.calls % 1000 == 0:
             self._load()
-        i = torch.randint(len(self.label), (n,), device=self.device)
-        z = self.mean[i].float()
-        return z + self.std[i].float() * torch.randn_like(z), self.label[i]
+        z, i = self.pick(n)
+        return z, self.label[i]
 
 
-@torch.no_grad()
-def sample(model: DiTTransformer2DModel, label: torch.Tensor, guidance: float, steps: int, seed: int) -> torch.Tensor:
-    """Latents ``(n, 4, 16, 16)`` drawn with DDIM and classifier-free guidance."""
-    s = scheduler()
-    s.set_timesteps(steps)
-    z = torch.randn(len(label), 4, 16, 16, generator=torch.Generator().manual_seed(seed)).to(label.device)
-    both = torch.cat([label, torch.full_like(label, NULL)])
-    for t in s.timesteps:
-        cond, free = model(torch.cat([z, z]), t.expand(len(both)).to(z.device), both).sample.float().chunk(2)
-        z = s.step(free + guidance * (cond - free), t, z).prev_sample
-    return z
+def trained(work: Path) -> DiTTransformer2DModel:
+    """The averaged weights of a checkpoint, as wide as it says."""
+    state = averaged(work, "transformer")
+    model = build(state["transformer_blocks.0.attn1.to_q.weight"].shape[0])
+    model.load_state_dict(state)
+    return model
+
+
+def diffuse(z: torch.Tensor, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents with noise of any strength, their timesteps, and their velocity, which is to be learned."""
+    t = (1000 * strata(len(z), z.device)).long()
+    signal, noise = (share[t].view(-1, *[1] * (z.ndim - 1)) for share in (alphas**0.5, (1 - alphas) ** 0.5))
+    eps = torch.randn_like(z)
+    return signal * z + noise * eps, t, signal * eps - noise * z
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser()
-    ask.add_argument("--work", type=Path, required=True)
-    ask.add_argument("--minutes", type=float, default=90)
-    ask.add_argument("--width", type=int, default=128)
-    ask.add_argument("--batch", type=int, default=128)
-    ask.add_argument("--lr", type=float, default=2e-3)
-    ask.add_argument("--ema", type=float, default=0.9995)
-    ask.add_argument("--compile", action="store_true", help="compile the blocks: a minute first, then faster")
-    ask.add_argument("--bench", type=int, default=0, help="time this many steps on random latents and stop")
-    ask.add_argument("--device", default=device_default())
-    a = ask.parse_args()
-
+    a = arguments("pictures", batch=128, width=128, minutes=90, ema=0.9995).parse_args()
     torch.manual_seed(SEED)
     model = build(a.width).to(a.device)
-    opt = Several(optimizers(model, a.lr, lambda name: "transformer_blocks" in name and "embedding_table" not in name))
-    alphas = scheduler().alphas_cumprod.to(a.device)
-    ema, budget = Ema(model, a.ema), Budget(a.minutes, device=a.device)
-    kept = Checkpoint(a.work, "transformer", {"model": model, "opt": opt, "ema": ema, "budget": budget})
-    if not a.bench and kept.load():
-        # A restart must not repeat the same noise.
-        torch.manual_seed(SEED + budget.step)
-    if a.compile:
-        for block in model.transformer_blocks:
-            block.compile()
-
-    data = None if a.bench else Latents(a.work, a.device)
-    scale = 1.0 if data is None else data.scale
-    courtesy = Courtesy() if budget.cpu else None
-    running, next_picture = 0.0, 600.0 * (1 + int(budget.spent // 600))
-    while not budget.over:
-        factor = budget.tick()
-        if courtesy is not None:
+    run, data = Run(a, "transformer", model), Latents(a.work, a.device)
+    alphas, scale = scheduler().alphas_cumprod.to(a.device), data.scale
+    courtesy = Courtesy()
+    for _ in run:
+        if run.budget.cpu:
             courtesy.tick()
-        if data is None:
-            z, label = torch.randn(a.batch, 4, 16, 16), torch.randint(100, (a.batch,))
-        else:
-            z, label = data.draw(a.batch)
-        z = z * scale
+        z, label = data.draw(a.batch)
         label = torch.where(torch.rand(a.batch, device=a.device) < 0.1, NULL, label)
-        t = (1000 * strata(a.batch, a.device)).long()
-        signal, noise = (alphas[t] ** 0.5)[:, None, None, None], ((1 - alphas[t]) ** 0.5)[:, None, None, None]
-        eps = torch.randn_like(z)
+        noised, t, velocity = diffuse(z * scale, alphas)
         with autocast(a.device):
-            v = model(signal * z + noise * eps, t, label).sample
-        loss = (v.float() - (signal * eps - noise * z)).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        opt.step(a.lr * factor)
-        ema.update(model)
-        running = loss.item() if running == 0 else 0.99 * running + 0.01 * loss.item()
-        if a.bench:
-            print(f"{budget.step}: {budget.spent:.2f} s, load {os.getloadavg()[0]:.1f}", flush=True)
-            if budget.step >= a.bench:
-                return
-        elif kept.save(force=budget.over):
-            kept.log(step=budget.step, minutes=budget.spent / 60, pictures=budget.step * a.batch, loss=running)
-        if data is not None and (budget.spent > next_picture or budget.over):
-            next_picture += 600
-            snapshot(ema, a, scale)
-
-
-def snapshot(ema: Ema, a: argparse.Namespace, scale: float) -> None:
-    """A grid of 20 classes by the averaged weights, beside the checkpoint."""
-    from training.emoji import autoencoder
-
-    model, vae = build(a.width), autoencoder.trained(a.work)
-    model.load_state_dict({k: v.cpu() for k, v in ema.shadow.items()})
-    z = sample(model, torch.arange(0, 100, 5), guidance=2.0, steps=20, seed=0)
-    with torch.no_grad():
-        grid_png(vae.decode(z / scale).sample, a.work / "transformer.png")
+            found = model(noised, t, label).sample
+        if run.update((found.float() - velocity).square().mean(), a.batch):
+            best = trained(a.work)
+            z = sample(lambda *of: best(*of).sample, scheduler(), torch.arange(0, 100, 5), NULL, 4, 16, 16)
+            run.show(z / scale)
 
 
 if __name__ == "__main__":

@@ -8,27 +8,19 @@ Every figure in the card is measured by this run or read from the log that the e
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from pathlib import Path
-from string import Template
 
 import torch
 from diffusers import LattePipeline
 
 from omnicache import zoo
-from training.cards import arguments, budget, sources, table, write
-from training.common import grid_png
-from training.motion.data import NOUNS, PROMPTS
-from training.motion.figures import NEAR, drawn, figures, film, reconstruct, tables
+from training.cards import arguments, pipeline, write
+from training.motion import figures
+from training.motion.data import PROMPTS
 from training.motion.law import MOTIONS
 
-TEMPLATE = Path(__file__).with_name("card.md")
 GUIDANCES = (1.0, 2.0, 4.0)
-FRESH_SEED, JUDGED_SEED = 7, 8
 BATCH = 8
-SHOWN = [len(MOTIONS) * i + i % len(MOTIONS) for i in range(len(NOUNS))]
-"""One prompt of each noun, the motions in turn."""
 
 
 @torch.no_grad()
@@ -42,70 +34,35 @@ def sample(pipe: LattePipeline, prompt: torch.Tensor, guidance: float, steps: in
 
 def measure(a: argparse.Namespace) -> dict:
     """All figures, and the grids on the way."""
-    pipe = LattePipeline.from_pretrained(str(a.out)).to(a.device)
-    pipe.set_progress_bar_config(disable=True)
-    judge = zoo.classifier("emoji").to(a.device)
-    count = {name: getattr(pipe, name) for name in ("transformer", "text_encoder", "vae")}
+    pipe, judge = pipeline(a), zoo.classifier("emoji").to(a.device)
     prompt = torch.arange(len(PROMPTS), device=a.device).repeat(a.seeds)
-    known, _ = drawn(2 * len(PROMPTS), FRESH_SEED, a.device)
-    held_out, _ = drawn(len(prompt), JUDGED_SEED, a.device)
+    known, _ = figures.drawn(2 * len(PROMPTS), figures.FRESH_SEED, a.device)
+    held_out, _ = figures.drawn(len(prompt), figures.JUDGED_SEED, a.device)
+
+    def draw(guidance: float) -> torch.Tensor:
+        turns = enumerate(prompt.split(len(PROMPTS)))
+        return torch.cat([sample(pipe, part, guidance, a.steps, seed) for seed, part in turns])
+
+    def found(clips: torch.Tensor) -> dict:
+        return figures.figures(judge, clips, prompt, known)
+
     rows = {
-        "drawn, never trained on": figures(judge, held_out, prompt, known),
-        "the same, reconstructed": figures(judge, reconstruct(pipe.vae, held_out), prompt, known),
+        "drawn, never trained on": found(held_out),
+        "the same, reconstructed": found(figures.reconstruct(pipe.vae, held_out)),
     }
-    for guidance in sorted({*GUIDANCES, a.guidance}):
-        parts = [sample(pipe, part, guidance, a.steps, seed) for seed, part in enumerate(prompt.split(len(PROMPTS)))]
-        clips = torch.cat(parts)
-        rows[f"samples, guidance {guidance:g}"] = figures(judge, clips, prompt, known)
-        print(json.dumps(rows[f"samples, guidance {guidance:g}"]), flush=True)
-        if guidance == a.guidance:
-            grid_png(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "grid.png", columns=8, zoom=1)
-            film(clips[SHOWN], a.out / "grid.webp")
-    return {
-        "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()},
-        "training": budget(a.out),
-        "sources": sources(),
-        "steps": a.steps,
-        "guidance": a.guidance,
-        "hardware": a.hardware,
-        "near": NEAR,
-        "clips": len(prompt),
-        "rows": rows,
-    }
+    rows |= {f"samples, guidance {g:g}": row for g, row in figures.samples(a, GUIDANCES, draw, found).items()}
+    return figures.card(a, rows, len(prompt), transformer=pipe.transformer, text_encoder=pipe.text_encoder, vae=pipe.vae)
 
 
-def readme(card: dict) -> str:
-    """The card as Markdown, from ``card.md``."""
-    log = card["training"]["transformer"]
-    whole, single = tables(card["rows"])
-    values = {
-        "nouns": ", ".join(NOUNS),
-        "motions": ", ".join(MOTIONS),
-        "shown": ", ".join(PROMPTS[i] for i in SHOWN),
-        "hardware": f" on {card['hardware']}" if card["hardware"] else "",
-        "parameters": table(["part", "parameters"], [[name, f"{n:,}"] for name, n in card["parameters"].items()]),
-        "minutes": f"{log['minutes']:.0f}",
-        "updates": f"{log['step']:,}",
-        "seen": f"{log['clips']:,}",
-        "unicode": card["sources"]["unicode_emoji"],
-        "font": card["sources"]["font"],
-        "font_sha256": card["sources"]["font_sha256"],
-        "steps": card["steps"],
-        "guidance": f"{card['guidance']:g}",
-        "n": card["clips"],
-        "centre": f"{64 * card['near']['centre']:.1f}",
-        "turn": f"{math.degrees(card['near']['turn']):.0f}",
-        "size": f"{100 * card['near']['size']:.0f}",
-        "whole": whole,
-        "single": single,
-    }
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+def values(card: dict) -> dict:
+    """For ``card.md``."""
+    return figures.values(card, "transformer") | {"motions": ", ".join(MOTIONS)}
 
 
 def main() -> None:
     ask = arguments(guidance=2.0, steps=50)
     ask.add_argument("--seeds", type=int, default=1)
-    write(ask.parse_args(), measure, readme)
+    write(ask.parse_args(), Path(__file__).with_name("card.md"), measure, values)
 
 
 if __name__ == "__main__":

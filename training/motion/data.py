@@ -11,7 +11,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from training.emoji.data import backgrounds, emoji_list, place, rotate_hue, sprites, uniform
+from training.emoji.data import backgrounds, emoji_list, names, place, rotate_hue, sprites, uniform
 from training.motion.law import FRAMES, MOTIONS, law
 
 NOUNS = (
@@ -38,8 +38,8 @@ GRADED = 0.5  # share of clips whose background goes from one colour to another
 
 def judged() -> dict[str, int]:
     """Each prompt's class in the classifier of ``emoji``."""
-    names = [name for _, name in emoji_list(100)]
-    return {prompt: names.index(prompt.split()[0]) for prompt in PROMPTS}
+    known = names()
+    return {prompt: known.index(prompt.split()[0]) for prompt in PROMPTS}
 
 
 def sheet() -> torch.Tensor:

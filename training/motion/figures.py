@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from torch import nn
 
 from omnicache.measure import accuracy, kid
 from omnicache.zoo.classifier import Classifier
-from training.cards import mean, percent, table
-from training.motion.data import PROMPTS, against_law, draw, judged, sheet, track
+from training.cards import deviating, effort, facts, mean, percent, table, told
+from training.common import grid_png, tiled
+from training.motion.data import NOUNS, PROMPTS, against_law, draw, judged, sheet, track
 from training.motion.law import MOTIONS
 
+FRESH_SEED, JUDGED_SEED = 7, 8
+SHOWN = [len(MOTIONS) * i + i % len(MOTIONS) for i in range(len(NOUNS))]
+"""One prompt of each noun, the motions in turn."""
 CLOSE = 0.62  # side of the close-up that the classifier sees, as a share of the picture
 NEAR = {"centre": 0.04, "turn": 0.25, "size": 0.12}
 """A clip obeys its law if the mean errors of its tracked frames are at most these: shares of the width, radians, a ratio."""
@@ -38,7 +47,8 @@ def figures(judge: Classifier, clips: torch.Tensor, prompt: torch.Tensor, drawn:
     errors = [against_law(pose, m) for pose, m in zip(poses, motion, strict=True)]
     average = torch.tensor([[float(e[part].mean()) for part in NEAR] for e in errors])
     obeys = (average <= torch.tensor(list(NEAR.values()))).all(1).float()
-    label = torch.tensor([judged()[PROMPTS[int(i)]] for i in prompt], device=clips.device)
+    right = judged()
+    label = torch.tensor([right[PROMPTS[int(i)]] for i in prompt], device=clips.device)
     firsts = close_up(clips[:, 0], torch.stack([pose[0] for pose in poses]))
     seen, known = (torch.cat([judge.features(part) for part in x.flatten(0, 1).split(100)]) for x in (clips, drawn))
     middle, deviation = kid(known, seen, subsets=200, subset_size=min(100, len(seen)))
@@ -68,17 +78,43 @@ def reconstruct(vae: AutoencoderKL, clips: torch.Tensor) -> torch.Tensor:
     return (torch.stack(back) / 2 + 0.5).clamp(0, 1)
 
 
-def tables(rows: dict[str, dict]) -> tuple[str, str]:
-    """The card's two tables: all motions together, and one by one."""
-    whole = [
-        [name, percent(r["obeys"]), percent(r["accuracy"]), f"{r['kid']['mean']:.4f} ± {r['kid']['std']:.4f}"]
-        for name, r in rows.items()
-    ]
+def samples(
+    a: argparse.Namespace, guidances: Sequence[float], draw: Callable[[float], torch.Tensor], found: Callable[[torch.Tensor], dict]
+) -> dict[float, dict]:
+    """What is ``found`` of the clips that ``draw`` gives for each guidance, and both grids on the way."""
+    rows = {}
+    for guidance in sorted({*guidances, a.guidance}):
+        clips = draw(guidance)
+        rows[guidance] = found(clips)
+        print(f"guidance {guidance:g}: {json.dumps(rows[guidance])}", flush=True)
+        if guidance == a.guidance:
+            grid_png(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "grid.png", columns=8, zoom=1)
+            film(clips[SHOWN], a.out / "grid.webp")
+    return rows
+
+
+def card(a: argparse.Namespace, rows: dict[str, dict], clips: int, **parts: nn.Module) -> dict[str, Any]:
+    """What goes to ``card.json``: the rows were found of so many clips each."""
+    return facts(a, **parts) | {"near": NEAR, "clips": clips, "rows": rows}
+
+
+def values(card: dict, log: str) -> dict[str, Any]:
+    """For both templates, of the training logged as ``log``: all motions together in one table, and one by one in another."""
+    rows, near = card["rows"], card["near"]
+    whole = [[name, percent(r["obeys"]), percent(r["accuracy"]), deviating(r["kid"])] for name, r in rows.items()]
     single = [[name, m, *_off(e)] for name, r in rows.items() for m, e in r["motions"].items()]
-    return (
-        table(["clips", "obey the law", "first frame right", "KID ± deviation over subsets"], whole),
-        table(["clips", "motion", "obey", "centre off", "turn off", "size off"], single),
-    )
+    return {
+        **told(card),
+        **effort(card["training"][log], "clips"),
+        "nouns": ", ".join(NOUNS),
+        "shown": ", ".join(PROMPTS[i] for i in SHOWN),
+        "n": card["clips"],
+        "centre": f"{64 * near['centre']:.1f}",
+        "turn": f"{math.degrees(near['turn']):.0f}",
+        "size": f"{100 * near['size']:.0f}",
+        "whole": table(["clips", "obey the law", "first frame right", "KID ± deviation over subsets"], whole),
+        "single": table(["clips", "motion", "obey", "centre off", "turn off", "size off"], single),
+    }
 
 
 def _off(e: dict[str, float]) -> list[str]:
@@ -89,13 +125,5 @@ def _off(e: dict[str, float]) -> list[str]:
 
 def film(clips: torch.Tensor, path: Path, columns: int = 4) -> None:
     """Clips in [0, 1] side by side as one small animation, eight frames a second."""
-    from PIL import Image
-
-    n, frames, _, h, w = clips.shape
-    gap, rows = 2, -(-n // columns)
-    page_of = torch.ones(frames, 3, rows * (h + gap), columns * (w + gap))
-    for i, clip in enumerate(clips.cpu()):
-        y, x = divmod(i, columns)
-        page_of[:, :, y * (h + gap) : y * (h + gap) + h, x * (w + gap) : x * (w + gap) + w] = clip.clamp(0, 1)
-    pictures = [Image.fromarray(page.numpy()) for page in (page_of * 255).round().byte().permute(0, 2, 3, 1).contiguous()]
+    pictures = [tiled(page, columns) for page in clips.cpu().transpose(0, 1)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=125, loop=0, quality=80, method=6)

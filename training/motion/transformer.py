@@ -1,11 +1,8 @@
 """Train ``emoji-motion``: ``LatteTransformer3DModel``, 8 spatial and 8 temporal blocks, 16 frames of 64 tokens, v-prediction.
 
-The whole sequence, from the repository's root; each command resumes from DIR, and pauses and restarts do not count:
-
-    python -m training.motion.latents --work DIR --shards 5
     python -m training.motion.transformer --work DIR --minutes 100
-    python -m training.motion.export --work DIR --out zoo/emoji-motion
-    python -m training.motion.card --out zoo/emoji-motion --hardware "one CPU core"
+
+It resumes from DIR; CONTRIBUTING.md has what comes before and after.
 
 The first 30 % of the time it learns from latents of which each 2x2 were averaged, noise included: a quarter of the tokens, for
 places and outlines. The text encoder learns with it. A GPU is used where there is one; give it ``--batch 64 --minutes 20``.
@@ -13,8 +10,6 @@ places and outlines. The text encoder learns with it. A GPU is used where there 
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -22,14 +17,14 @@ import torch.nn.functional as F
 from diffusers import LatteTransformer3DModel
 from torch import nn
 
-from training.common import Budget, Checkpoint, Ema, Several, autocast, averaged, device_default, grid_png, optimizers, strata
+from training.common import autocast, averaged
 from training.emoji import autoencoder
-from training.emoji.transformer import Latents, scheduler
+from training.emoji.transformer import Latents, diffuse, scheduler
+from training.loop import SEED, Run, arguments, sample
 from training.motion.data import PROMPTS
 from training.motion.law import FRAMES
 from training.motion.words import WIDTH, Words
 
-SEED = 0
 SIDE = 16
 
 
@@ -79,85 +74,6 @@ class Net(nn.Module):
         return self.transformer(z, t, words, weight).sample[:, :4]
 
 
-@torch.no_grad()
-def sample(net: Net, label: torch.Tensor, guidance: float, steps: int, seed: int) -> torch.Tensor:
-    """Latents ``(n, 4, 16, 16, 16)`` drawn with DDIM and classifier-free guidance."""
-    s = scheduler()
-    s.set_timesteps(steps)
-    z = torch.randn(len(label), 4, FRAMES, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)).to(label.device)
-    both = torch.cat([label, torch.full_like(label, len(PROMPTS))])
-    for t in s.timesteps:
-        cond, free = net(torch.cat([z, z]), t.expand(len(both)).to(z.device), both).float().chunk(2)
-        z = s.step(free + guidance * (cond - free), t, z).prev_sample
-    return z
-
-
-def main() -> None:
-    ask = argparse.ArgumentParser()
-    ask.add_argument("--work", type=Path, required=True)
-    ask.add_argument("--minutes", type=float, default=100)
-    ask.add_argument("--width", type=int, default=96)
-    ask.add_argument("--layers", type=int, default=8)
-    ask.add_argument("--batch", type=int, default=8, help="clips a step; twice as many while they are coarse")
-    ask.add_argument("--coarse", type=float, default=0.3, help="share of the time with a quarter of the tokens")
-    ask.add_argument("--lr", type=float, default=2e-3)
-    ask.add_argument("--ema", type=float, default=0.999)
-    ask.add_argument("--compile", action="store_true", help="compile the blocks: two minutes first, then a fifth faster")
-    ask.add_argument("--device", default=device_default())
-    a = ask.parse_args()
-
-    torch.manual_seed(SEED)
-    net = Net(a.width, a.layers).to(a.device)
-    opt = Several(optimizers(net, a.lr, lambda name: "transformer_blocks" in name and "table" not in name))
-    alphas = scheduler().alphas_cumprod.to(a.device)
-    ema, budget = Ema(net, a.ema), Budget(a.minutes, device=a.device)
-    kept = Checkpoint(a.work, "transformer", {"model": net, "opt": opt, "ema": ema, "budget": budget})
-    if kept.load():
-        torch.manual_seed(SEED + budget.step)  # a restart must not repeat the same noise
-    if a.compile:
-        for block in [*net.transformer.transformer_blocks, *net.transformer.temporal_transformer_blocks]:
-            block.compile()
-    data, scale = Latents(a.work, a.device), autoencoder.trained(a.work).config.scaling_factor
-    running, next_picture = 0.0, 600.0 * (1 + int(budget.spent // 600))
-    while not budget.over:
-        factor = budget.tick()
-        coarse = budget.done < a.coarse
-        n = a.batch * (2 if coarse else 1)
-        z, label = data.draw(n)
-        z = z.transpose(1, 2) * scale
-        label = torch.where(torch.rand(n, device=a.device) < 0.1, len(PROMPTS), label)
-        t = (1000 * strata(n, a.device)).long()
-        signal, noise = (alphas[t] ** 0.5).view(-1, 1, 1, 1, 1), ((1 - alphas[t]) ** 0.5).view(-1, 1, 1, 1, 1)
-        eps = torch.randn_like(z)
-        noised, velocity = signal * z + noise * eps, signal * eps - noise * z
-        if coarse:
-            noised, velocity = (2 * F.avg_pool3d(x, (1, 2, 2)) for x in (noised, velocity))
-        with autocast(a.device):
-            found = net(noised, t, label, padded=bool(torch.rand(()) < 0.5))
-        loss = (found.float() - velocity).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        opt.step(a.lr * factor)
-        ema.update(net)
-        budget.seen += n
-        running = loss.item() if running == 0 else 0.99 * running + 0.01 * loss.item()
-        if budget.step % 20 == 0:
-            print(f"{budget.step}: {budget.spent / 60:.1f} minutes, {running:.4f}, load {os.getloadavg()[0]:.1f}", flush=True)
-        if kept.save(force=budget.over):
-            kept.log(step=budget.step, minutes=budget.spent / 60, coarse=coarse, clips=budget.seen, loss=running)
-        if budget.spent > next_picture or budget.over:
-            next_picture += 600
-            snapshot(a, scale)
-
-
-def snapshot(a: argparse.Namespace, scale: float) -> None:
-    """Four videos by the averaged weights, frame by frame, beside the checkpoint."""
-    net, vae = trained(a.work), autoencoder.trained(a.work)
-    z = sample(net, torch.tensor([0, 5, 22, 39]), guidance=2.0, steps=20, seed=0)
-    with torch.no_grad():
-        grid_png(vae.decode(z.transpose(1, 2).flatten(0, 1) / scale).sample, a.work / "transformer.png", columns=FRAMES, zoom=1)
-
-
 def trained(work: Path) -> Net:
     """The averaged weights of a checkpoint, as wide and deep as it says."""
     state = averaged(work, "transformer")
@@ -165,6 +81,29 @@ def trained(work: Path) -> Net:
     net = Net(state["transformer.scale_shift_table"].shape[1], layers)
     net.load_state_dict(state)
     return net.eval()
+
+
+def main() -> None:
+    ask = arguments("clips", batch=8, width=96, coarse=0.3)
+    ask.add_argument("--layers", type=int, default=8)
+    a = ask.parse_args()
+    torch.manual_seed(SEED)
+    net = Net(a.width, a.layers).to(a.device)
+    run, data = Run(a, "transformer", net), Latents(a.work, a.device)
+    alphas, scale = scheduler().alphas_cumprod.to(a.device), autoencoder.trained(a.work).config.scaling_factor
+    for done in run:
+        coarse = done < a.coarse
+        n = a.batch * (2 if coarse else 1)
+        z, label = data.draw(n)
+        label = torch.where(torch.rand(n, device=a.device) < 0.1, len(PROMPTS), label)
+        noised, t, velocity = diffuse(z.transpose(1, 2) * scale, alphas)
+        if coarse:
+            noised, velocity = (2 * F.avg_pool3d(x, (1, 2, 2)) for x in (noised, velocity))
+        with autocast(a.device):
+            found = net(noised, t, label, padded=bool(torch.rand(()) < 0.5))
+        if run.update((found.float() - velocity).square().mean(), n, coarse=coarse):
+            z = sample(trained(a.work), scheduler(), torch.tensor([0, 5, 22, 39]), len(PROMPTS), 4, FRAMES, SIDE, SIDE)
+            run.show(z.transpose(1, 2).flatten(0, 1) / scale, columns=FRAMES, zoom=1)
 
 
 if __name__ == "__main__":
