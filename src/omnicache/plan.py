@@ -72,6 +72,36 @@ class Plan:
         """The distinct triggers. Policies with equal triggers share one decision."""
         return tuple(dict.fromkeys(p.when for p in self.policies))
 
+    def __add__(self, other: Plan) -> Plan:
+        """Both at once: where this plan computes, ``other`` may still reuse parts inside, and the reverse.
+
+        What either has measured holds for it alone, and is kept apart, as ``measured[method]``.
+
+        Raises:
+            OmniCacheError: they were made for different runs, or limit memory differently.
+        """
+        both = f"{self.method}+{other.method}"
+        for key in self.made_for.keys() & other.made_for.keys():
+            if self.made_for[key] != other.made_for[key]:
+                raise OmniCacheError(
+                    f"{both}: the first plan was made for {key} = {self.made_for[key]}, the second for {other.made_for[key]}."
+                )
+        limits = {g for g in (self.guards, other.guards) if g != Guards()}
+        if len(limits) > 1:
+            raise OmniCacheError(f"{both}: each plan has its own memory limit; give one, guards=Guards(...), when you enable them.")
+        if self.steps < 1 and other.steps < 1:
+            raise OmniCacheError(f"{both}: both leave out steps of the sampler; one of them can.")
+        return Plan(
+            both,
+            self.policies + other.policies,
+            {self.method: self.options, other.method: other.options},
+            min(self.steps, other.steps),
+            max(self.min_steps, other.min_steps),
+            next(iter(limits), Guards()),
+            {**other.made_for, **self.made_for},
+            {p.method: p.measured for p in (self, other) if p.measured},
+        )
+
     def with_measured(self, **figures: Any) -> Plan:
         return replace(self, measured={**self.measured, **figures})
 

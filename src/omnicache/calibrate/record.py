@@ -55,8 +55,10 @@ def one_denoiser(pipe: Any) -> torch.nn.Module:
 
 
 @contextmanager
-def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None) -> Iterator[Session]:
+def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None, inside: Plan | None = None) -> Iterator[Session]:
     """The pipeline with a policy attached that computes everything, and its latents collected as the scheduler sees them.
+
+    A plan ``inside`` acts in what is computed.
 
     ``latents`` gets ``x_0 ... x_T`` of every run made inside; clear it between runs.
     """
@@ -72,7 +74,8 @@ def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None
             latents.append(after.detach().float().clone())
         return out
 
-    session = Session(discover(one_denoiser(pipe)), Plan("calibration", (policy,), min_steps=0), with_scheduler(pipe))
+    policies = (policy, *inside.policies) if inside else (policy,)
+    session = Session(discover(one_denoiser(pipe)), Plan("calibration", policies, min_steps=0), with_scheduler(pipe))
     tap = Tap(scheduler, "step", around)
     before = scheduler.__dict__.get("step")
     scheduler.step = tap

@@ -40,6 +40,7 @@ def calibrate_trajectory(
     warmup: Annotated[int, Range(1, 1000)] = 2,
     tail: Annotated[int, Range(1, 1000)] = 1,
     granularity: Annotated[str, Choice(("stack", "module"))] = "stack",
+    inside: Plan | None = None,
     measured: Uncached | None = None,
 ) -> Plan:
     """Measure uncached runs and plan which steps to reuse (arXiv 2508.16212, sections 3.2 and 3.3).
@@ -59,11 +60,13 @@ def calibrate_trajectory(
             meets noise.
         warmup, tail: computed steps at the ends.
         granularity: "stack" or "module", see the method.
+        inside: a plan for what is computed, such as that of "omnicache-md": the noise is measured with it, and what is returned is
+            both together. Not with "module", where both would keep the same outputs.
         measured: the runs of an earlier calibration on the same pipeline, inputs and call, to plan anew without measuring.
     """
     from omnicache.methods.omnicache_trajectory import omnicache_trajectory
 
-    runs = measured or Uncached(pipe, inputs, call, progress, granularity)
+    runs = measured or Uncached(pipe, inputs, call, progress, granularity, inside)
     total, paths = runs.steps, runs.paths
     if total < warmup + tail + 1:
         raise OmniCacheError(f"{total} steps are too few: {warmup} at the start and {tail} at the end are computed anyway.")
@@ -94,7 +97,7 @@ def calibrate_trajectory(
         granularity=granularity,
     )
     similar = [[geometry.similarity(a, b) for b in paths] for a in paths]
-    return plan.with_measured(
+    plan = plan.with_measured(
         points=[p.tolist() for p in paths],
         similarity=similar,
         curvature=cost,
@@ -108,3 +111,4 @@ def calibrate_trajectory(
         mode=gamma,
         inputs=len(inputs),
     )
+    return plan + inside if inside else plan

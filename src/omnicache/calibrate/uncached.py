@@ -12,6 +12,7 @@ from omnicache.calibrate import geometry
 from omnicache.calibrate.record import Recorder, each_run, one_denoiser, watched
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack
+from omnicache.plan import Plan
 from omnicache.policy import Policy, Predictor, Where
 from omnicache.predictors import Hold, Residual
 from omnicache.runtime.step import Step
@@ -33,10 +34,16 @@ class Uncached:
     """
 
     def __init__(
-        self, pipe: Any, inputs: Sequence[Any], call: dict[str, Any], progress: bool = True, granularity: str = "stack"
+        self,
+        pipe: Any,
+        inputs: Sequence[Any],
+        call: dict[str, Any],
+        progress: bool = True,
+        granularity: str = "stack",
+        inside: Plan | None = None,
     ) -> None:
         one_denoiser(pipe)
-        self.pipe, self.inputs, self.call, self.progress = pipe, inputs, call, progress
+        self.pipe, self.inputs, self.call, self.progress, self.inside = pipe, inputs, call, progress, inside
         self.where: Where = Stack() if granularity == "stack" else Attention() | MLP()
         self.how: Predictor = Residual(Hold(3)) if granularity == "stack" else Hold(3)
         self.steps = 0
@@ -94,7 +101,7 @@ class Uncached:
                     before[step.branch] = q
 
         recorder = Recorder(look, lambda step: tuple(range(min(step.index, 3))))
-        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder), latents) as session:
+        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder), latents, self.inside) as session:
             for _, run in each_run(self.pipe, self.inputs, self.call, self.progress, "the path      "):
                 latents.clear()
                 before.clear()
@@ -122,7 +129,7 @@ class Uncached:
         for place in places:
             marks = "".join("." if i == place else "#" for i in range(total))
             squares = []
-            with watched(self.pipe, Policy(Table(marks), self.where, self.how), latents):
+            with watched(self.pipe, Policy(Table(marks), self.where, self.how), latents, self.inside):
                 for i, run in each_run(self.pipe, self.inputs[:probes], self.call, self.progress, f"error at {place:4d} "):
                     latents.clear()
                     run()
@@ -185,7 +192,7 @@ class Uncached:
                 held[step.branch] = q
 
         recorder = Recorder(look, lambda step: lags.get(step.index, ()))
-        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder)):
+        with watched(self.pipe, Policy(Every(1), self.where, self.how, fix=recorder), inside=self.inside):
             for _, run in each_run(self.pipe, self.inputs, self.call, self.progress, "noise carried "):
                 held.clear()
                 run()

@@ -34,6 +34,7 @@ class Pass:
         "_decided",
         "_finish",
         "_signals",
+        "acted",
         "blocks",
         "branch",
         "chosen",
@@ -57,6 +58,7 @@ class Pass:
         self.segment: Any = None  # the run of blocks that is being passed over
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.errors: dict[Trigger, torch.Tensor] = {}
+        self.acted: set[int] = set()  # the policies (by id) that took something from what is kept
         self._signals: dict[Signal, torch.Tensor | None] = {}
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
@@ -229,7 +231,10 @@ class Pass:
             self.count("computed")
         return proceed(args, kwargs)
 
-    def count(self, what: str) -> None:
+    def count(self, what: str, policy: Policy | None = None) -> None:
+        """One more module computed, partial or reused, the latter two by this policy."""
+        if policy is not None:
+            self.acted.add(id(policy))
         setattr(self.record, what, getattr(self.record, what) + 1)
 
     def report_error(self, trigger: Trigger, error: torch.Tensor) -> None:

@@ -53,6 +53,12 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             sites = tuple(s for s in sites if policy.which.suits(s))
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
+        if all(site in self.governed for site in sites):
+            raise OmniCacheError(
+                f"{self.plan.method}: {policy.where} is governed by earlier policies of the plan already, so the policy "
+                f"`{policy.when}, {policy.how}` would do nothing. Plans that are added must act on different parts of the model, "
+                "such as whole blocks and the attention inside them."
+            )
         for site in sites:
             if site in self.governed:
                 continue  # an earlier policy governs it

@@ -205,7 +205,7 @@ class Session:
 
         p, out = self._proved(run, record, once)
         if self._fails_checks(run, p, record):
-            _, out = self._proved(run, record, once)
+            p, out = self._proved(run, record, once)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
             run.was_computed(record.step)  # history that was lost has forced it
 
@@ -214,7 +214,7 @@ class Session:
             tensors = tensors_of(out)
             if branch.corrects is None:
                 branch.corrects = tensors[0].nbytes if run.keeper.window.rehearses else 0
-            if record.reused == 0 and record.partial == 0:
+            if id(fixing) not in p.acted:  # other policies may have, inside of what this one computed
                 branch.correctors[fix] = fix.learn(state, record.step, tensors[0], rehearsed)
             else:
                 out = rebuild(out, (fix.apply(state, record.step, tensors[0]), *tensors[1:]))

@@ -128,7 +128,7 @@ class Chain:
         if p.reuses(self.policy):
             segment = state.owner.get(self.index)
             if segment is not None and (p.segment is segment or self._enters(p, segment, bound)):
-                p.count("reused")
+                p.count("reused", self.policy)
                 return self._reuse(p, state, segment, bound)
         out = self._compute(p, state, proceed, args, kwargs, bound)
         p.count("computed")

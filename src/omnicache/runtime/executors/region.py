@@ -46,7 +46,7 @@ class Region:
             return p.computes(proceed, args, kwargs)
         state = p.region(self.policy, self.site, p.turn(self))
         if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):
-            p.count("reused")
+            p.count("reused", self.policy)
             shape = state.shapes[self.module]
             if self.module is state.exit:
                 return shape.fill(state.cell.estimate(p, ()))

@@ -41,12 +41,12 @@ class Whole:
                 p.trace.note(f"{alike} is always computed: rows cannot be taken alone, because {why}.")
                 return p.computes(proceed, args, kwargs)
             if out is not None:
-                p.count("partial")
+                p.count("partial", self.policy)
                 return out
         if seen is not None and reuses and cell.ready(p.lag):
             x = self._streams(seen, args, kwargs)
             if x is not None:
-                p.count("reused")
+                p.count("reused", self.policy)
                 return seen[0].fill(cell.estimate(p, x))
         before = self._counts(args, kwargs)
         out = proceed(args, kwargs)
