@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableVideoDiffusionPipeline
@@ -19,10 +20,24 @@ from training.animate import unet
 from training.common import check_sizes, check_weights, copy_logs, grid_png, write_about
 from training.emoji import autoencoder
 from training.motion.data import PROMPTS, draw, judged, sheet
+from training.motion.law import FRAMES
 
 LARGEST_FOLDER = 8_000_000  # bytes
 PARTS = ("unet", "vae", "image_encoder")
 EXAMPLE = "lion spinning"
+
+
+def write_firsts(out: Path) -> dict[str, dict[str, Any]]:
+    """A first frame for each prompt, never trained on, and the arguments that ask for it."""
+    shutil.rmtree(out / "firsts", ignore_errors=True)
+    (out / "firsts").mkdir(parents=True)
+    clips, _ = draw(sheet(), torch.arange(len(PROMPTS)), g=torch.Generator().manual_seed(0))
+    inputs = {}
+    for prompt, clip in zip(PROMPTS, clips, strict=True):
+        file = f"firsts/{prompt.replace(' ', '-')}.png"
+        grid_png(clip[:1], out / file, columns=1, zoom=1, gap=0)
+        inputs[prompt] = {"image": file, "motion_bucket_id": unet.BUCKETS[prompt.split()[1]]}
+    return inputs
 
 
 def main() -> None:
@@ -44,10 +59,9 @@ def main() -> None:
     pipe.save_pretrained(a.out)
     index = a.out / "model_index.json"  # without torchvision the class has another name, which older versions do not know
     index.write_text(index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor") + "\n")
-    clip, _ = draw(sheet(), torch.tensor([PROMPTS.index(EXAMPLE)]), g=torch.Generator().manual_seed(0))
-    grid_png(clip[:, 0], a.out / "first.png", columns=1, zoom=1, gap=0)
-    call = {"image": "first.png", "height": 64, "width": 64, "motion_bucket_id": unet.BUCKETS[EXAMPLE.split()[1]]}
-    write_about(a.out, call | {"max_guidance_scale": 2.0, "num_inference_steps": 25}, judged())
+    inputs = write_firsts(a.out)
+    call = {**inputs[EXAMPLE], "height": 64, "width": 64, "max_guidance_scale": 2.0, "num_inference_steps": 25}
+    write_about(a.out, call, judged(), frames=FRAMES, inputs=inputs)
     copy_logs(a.work, a.out, ["unet"])
 
     back = StableVideoDiffusionPipeline.from_pretrained(str(a.out))

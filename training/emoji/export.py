@@ -80,6 +80,8 @@ def main() -> None:
     judge.load_state_dict(averaged(a.work, "classifier"))
     judge.save(a.out / "classifier")
 
+    call = {"class_labels": [0], "guidance_scale": 2.0, "num_inference_steps": 50}
+    (a.out / "zoo.json").write_text(json.dumps({"call": call}, indent=2) + "\n")
     copy_logs(a.work, a.out, LOGS)
     index = a.out / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()), indent=2, ensure_ascii=False) + "\n")

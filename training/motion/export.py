@@ -18,6 +18,7 @@ from training.emoji import autoencoder
 from training.emoji.transformer import scheduler
 from training.motion import transformer
 from training.motion.data import PROMPTS, judged
+from training.motion.law import FRAMES
 
 LARGEST_FOLDER = 10_000_000  # bytes
 PARTS = ("transformer", "vae", "text_encoder")
@@ -43,7 +44,7 @@ def main() -> None:
     index = a.out / "model_index.json"  # before version 5 of transformers, the other class wants a file of SentencePiece
     index.write_text(index.read_text().replace('"T5Tokenizer"', '"T5TokenizerFast"') + "\n")
     call = {"prompt": "lion spinning", "height": 64, "width": 64, "guidance_scale": 2.0, "num_inference_steps": 50}
-    write_about(a.out, call | {"clean_caption": False}, judged())
+    write_about(a.out, call | {"clean_caption": False}, judged(), frames=FRAMES)
     copy_logs(a.work, a.out, ["transformer"])
 
     back = LattePipeline.from_pretrained(str(a.out))
