@@ -41,10 +41,11 @@ def write(pipe: DiffusionPipeline, a: argparse.Namespace, *logs: str) -> None:
             shutil.copyfile(a.work / f"{name}.log.jsonl", a.out / "log" / f"{name}.jsonl")
 
 
-def write_about(out: Path, call: dict[str, Any], labels: dict[str, int]) -> None:
-    """What ``omnicache.zoo`` says of a model without a classifier of its own: arguments that suit it, and which class of
-    ``emoji``'s classifier each prompt is."""
-    (out / "zoo.json").write_text(json.dumps({"call": call, "classifier": "emoji", "labels": labels}, indent=2) + "\n")
+def write_about(out: Path, call: dict[str, Any], labels: dict[str, int], **more: Any) -> None:
+    """What ``omnicache.zoo`` says of a model without a classifier of its own: arguments that suit it, which class of ``emoji``'s
+    classifier each prompt is, and where they are needed the ``frames`` of a clip and the ``inputs`` for each prompt."""
+    about = {"call": call, "classifier": "emoji", "labels": labels, **more}
+    (out / "zoo.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def check(pipe: DiffusionPipeline, out: Path, largest: int, prompts: Iterable[str] = ()) -> DiffusionPipeline:

@@ -73,6 +73,18 @@ def test_the_tracker_finds_the_law_in_pixels():
         assert off["centre"].max() < 0.02 and off["turn"].max() < 0.06 and off["size"].max() < 0.04
 
 
+@pytest.mark.parametrize("count", [4, 6, 8, 12, 16, 24])
+def test_prompts_taken_evenly_have_all_motions_and_many_nouns(count):
+    data = pytest.importorskip("training.motion.data")
+    if not data_is_there():
+        pytest.skip("the font or the names of emoji are not installed")
+    prompts = list(data.judged())
+    assert sorted(prompts) == sorted(data.PROMPTS)
+    taken = [prompts[i * len(prompts) // count].split() for i in range(count)]
+    assert {motion for _, motion in taken} == set(MOTIONS)
+    assert len({noun for noun, _ in taken}) >= min(count, 8) * 2 // 3
+
+
 def data_is_there() -> bool:
     from training.emoji.data import FONT, NAMES
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from omnicache import zoo
 from omnicache.errors import OmniCacheError
@@ -72,6 +73,22 @@ def test_a_model_says_how_it_is_called_and_who_judges_it(bare):
         zoo.classifier("clips")
 
 
+def test_a_model_says_how_each_of_its_labels_is_asked_for(bare):
+    folders = {name: models(bare / "zoo", name) / name for name in ("classes", "prompts", "firsts")}
+    for name, index in {"classes": {"id2label": {"0": "cat", "1": "fox"}}, "prompts": {}, "firsts": {}}.items():
+        (folders[name] / "model_index.json").write_text(json.dumps(index))
+    (folders["prompts"] / "zoo.json").write_text(json.dumps({"labels": {"a fox": 1}}))
+    Image.new("RGB", (4, 4), "red").save(folders["firsts"] / "fox.png")
+    about = {"labels": {"fox": 1}, "frames": 16, "inputs": {"fox": {"image": "fox.png", "motion_bucket_id": 64}}}
+    (folders["firsts"] / "zoo.json").write_text(json.dumps(about))
+    assert zoo.inputs("classes") == {"cat": {"class_labels": [0]}, "fox": {"class_labels": [1]}}
+    assert zoo.inputs("prompts") == {"a fox": {"prompt": "a fox"}}
+    assert zoo.frames("classes") == zoo.frames("prompts") == 1
+    found = zoo.inputs("firsts")["fox"]
+    assert found["image"].getpixel((0, 0)) == (255, 0, 0) and found["motion_bucket_id"] == 64
+    assert zoo.frames("firsts") == 16
+
+
 def test_an_empty_zoo_says_so(bare):
     with pytest.raises(OmniCacheError, match="has none"):
         zoo.load("emoji")
@@ -116,6 +133,12 @@ def test_plain_diffusers_reads_the_folder_alike(pipe):
     assert plain.transformer.dtype == torch.float32
     for name, value in plain.transformer.state_dict().items():
         assert torch.equal(value, pipe.transformer.state_dict()[name]), name
+
+
+@shipped
+def test_the_call_that_suits_it_is_all_it_needs(pipe):
+    made = pipe(**zoo.call("emoji") | {"num_inference_steps": 1, "output_type": "pt"})
+    assert made.images.shape == (1, 3, 64, 64)
 
 
 @shipped

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from omnicache import zoo
+from omnicache.measure import Task
 
 PIPELINES = {
     "emoji-text": ("StableDiffusion3Pipeline", 14e6),
@@ -42,6 +43,16 @@ def test_plain_diffusers_reads_the_folder_and_it_draws_in_two_steps(name):
     drawn = made.images if hasattr(made, "images") else made.frames
     assert tuple(drawn.shape) == ((1, 3, 64, 64) if hasattr(made, "images") else (1, 16, 3, 64, 64))
     assert drawn.isfinite().all() and drawn.std() > 0.01
+
+
+def test_a_task_draws_what_each_label_asks_for_alike_every_time(name):
+    pytest.importorskip("diffusers")
+    task = Task(name, zoo.load(name), count=4, steps=2)
+    assert len({one.label for one in task.inputs}) == 4
+    made = task.draw(0, 2)
+    assert made.shape == ((2, 3, 64, 64) if task.frames == 1 else (2, task.frames, 3, 64, 64))
+    assert torch.equal(made, task.draw(0, 2)) and not torch.equal(made[0], made[1])
+    assert task.recognised(made).shape == (2,)
 
 
 def test_it_is_small_enough_for_the_repository(name):

@@ -7,6 +7,10 @@ All weights are the moving averages, in half precision but for the image encoder
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import torch
 from diffusers import StableVideoDiffusionPipeline
 from transformers import CLIPImageProcessor
@@ -16,9 +20,23 @@ from training.common import grid_png
 from training.emoji import autoencoder
 from training.exports import arguments, check, write, write_about
 from training.motion.data import PROMPTS, draw, judged, sheet
+from training.motion.law import FRAMES
 
 LARGEST_FOLDER = 8_000_000  # bytes
 EXAMPLE = "lion spinning"
+
+
+def write_firsts(out: Path) -> dict[str, dict[str, Any]]:
+    """A first frame for each prompt, never trained on, and the arguments that ask for it."""
+    shutil.rmtree(out / "firsts", ignore_errors=True)
+    (out / "firsts").mkdir(parents=True)
+    clips, _ = draw(sheet(), torch.arange(len(PROMPTS)), g=torch.Generator().manual_seed(0))
+    inputs = {}
+    for prompt, clip in zip(PROMPTS, clips, strict=True):
+        file = f"firsts/{prompt.replace(' ', '-')}.png"
+        grid_png(clip[:1], out / file, columns=1, zoom=1, gap=0)
+        inputs[prompt] = {"image": file, "motion_bucket_id": unet.BUCKETS[prompt.split()[1]]}
+    return inputs
 
 
 def main() -> None:
@@ -32,10 +50,9 @@ def main() -> None:
         feature_extractor=CLIPImageProcessor(),
     )
     write(pipe, a, "unet")
-    clip, _ = draw(sheet(), torch.tensor([PROMPTS.index(EXAMPLE)]), g=torch.Generator().manual_seed(0))
-    grid_png(clip[:, 0], a.out / "first.png", columns=1, zoom=1, gap=0)
-    call = {"image": "first.png", "height": 64, "width": 64, "motion_bucket_id": unet.BUCKETS[EXAMPLE.split()[1]]}
-    write_about(a.out, call | {"max_guidance_scale": 2.0, "num_inference_steps": 25}, judged())
+    inputs = write_firsts(a.out)
+    call = {**inputs[EXAMPLE], "height": 64, "width": 64, "max_guidance_scale": 2.0, "num_inference_steps": 25}
+    write_about(a.out, call, judged(), frames=FRAMES, inputs=inputs)
     check(pipe, a.out, LARGEST_FOLDER)
 
 

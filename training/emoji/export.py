@@ -8,6 +8,8 @@ in single precision. ``--untrained`` stands in for a transformer that does not e
 
 from __future__ import annotations
 
+import json
+
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
 
@@ -48,6 +50,8 @@ def main() -> None:
     judge = Classifier(a.classes)
     judge.load_state_dict(averaged(a.work, "classifier"))
     judge.save(a.out / "classifier")
+    call = {"class_labels": [0], "guidance_scale": 2.0, "num_inference_steps": 50}
+    (a.out / "zoo.json").write_text(json.dumps({"call": call}, indent=2) + "\n")
     Classifier.load(a.out / "classifier")
     back = check(pipe, a.out, LARGEST_FOLDER)
     if back.scheduler.config.prediction_type != "v_prediction" or len(back.labels) != len(pipe.config.id2label):

@@ -37,9 +37,10 @@ GRADED = 0.5  # share of clips whose background goes from one colour to another
 
 
 def judged() -> dict[str, int]:
-    """Each prompt's class in the classifier of ``emoji``."""
-    known = names()
-    return {prompt: known.index(prompt.split()[0]) for prompt in PROMPTS}
+    """Each prompt's class in the classifier of ``emoji``; any few of them, evenly taken, have nouns and motions of all kinds."""
+    known, n, m = names(), len(NOUNS), len(MOTIONS)
+    order = [(NOUNS[(i + 2 * turn) % n], MOTIONS[(i + turn) % m]) for turn in range(m) for i in range(n)]
+    return {f"{noun} {motion}": known.index(noun) for noun, motion in order}
 
 
 def sheet() -> torch.Tensor:

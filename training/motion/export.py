@@ -14,6 +14,7 @@ from training.emoji.transformer import scheduler
 from training.exports import arguments, check, write, write_about
 from training.motion import transformer
 from training.motion.data import PROMPTS, judged
+from training.motion.law import FRAMES
 
 LARGEST_FOLDER = 10_000_000  # bytes
 
@@ -30,7 +31,7 @@ def main() -> None:
     )
     write(pipe, a, "transformer")
     call = {"prompt": "lion spinning", "height": 64, "width": 64, "guidance_scale": 2.0, "num_inference_steps": 50}
-    write_about(a.out, call | {"clean_caption": False}, judged())
+    write_about(a.out, call | {"clean_caption": False}, judged(), frames=FRAMES)
     check(pipe, a.out, LARGEST_FOLDER, PROMPTS)
 
 

@@ -11,5 +11,6 @@ from omnicache.measure.kid import kid
 from omnicache.measure.nearest import nearest
 from omnicache.measure.psnr import psnr
 from omnicache.measure.ssim import ssim
+from omnicache.measure.task import Input, Task
 
-__all__ = ["Footprint", "accuracy", "confidence95", "footprint", "kid", "nearest", "psnr", "ssim"]
+__all__ = ["Footprint", "Input", "Task", "accuracy", "confidence95", "footprint", "kid", "nearest", "psnr", "ssim"]

@@ -36,11 +36,12 @@ class Comparison:
 
     Args:
         pipe: a diffusers pipeline with one denoiser.
-        call: ``call(start, stop)`` draws these of a fixed list of inputs, with fixed seeds: pictures ``(n, 3, h, w)`` in [0, 1].
+        call: ``call(start, stop)`` draws these of a fixed list of inputs, with fixed seeds: pictures ``(n, 3, h, w)`` or clips
+            ``(n, f, 3, h, w)`` in [0, 1]. PSNR and SSIM are means over the pictures, or over all frames.
         images: how many to draw.
         batch: how many at once.
         repeats: timed pairs.
-        judge: ``judge(pictures)`` gives the share that show what was asked for; None where nobody can tell.
+        judge: ``judge(pictures)`` gives the share of what was drawn that shows what was asked for; None where nobody can tell.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Comparison:
         Raises:
             OmniCacheError: the plan does not fit the pipeline.
         """
-        from omnicache.measure import psnr, ssim
+        from omnicache.measure import ssim
 
         plan = contender.plan
         walls, inside, ratios, fractions, drawn, traces = [], [], [], [], [], []
@@ -111,8 +112,8 @@ class Comparison:
             "speedup": statistics.median(ratios) if ratios else None,
             "speedup_spread": _middle_half(ratios),
             "compute_fraction": statistics.fmean(fractions),
-            "psnr": None if torch.equal(made, base) else float(psnr(made, base).mean()),
-            "ssim": float(ssim(made, base).mean()),
+            "psnr": likeness(made, base),
+            "ssim": float(ssim(made.flatten(0, -4), base.flatten(0, -4)).mean()),
             "cache_bytes": max(t.peak_bytes for t in traces),
             "computed": traces[0].computed,
             "note": contender.note or ("; ".join(notes) or None),
@@ -142,6 +143,15 @@ class Comparison:
         if size not in self._base_flops:
             self._base_flops[size] = self._counted(size)[0]
         return self._base_flops[size]
+
+
+def likeness(made: torch.Tensor, base: torch.Tensor) -> float | None:
+    """Mean PSNR in dB of the pictures, or frames, that differ at all: one that is the same would make any mean infinite. None if
+    none differs."""
+    from omnicache.measure import psnr
+
+    each = psnr(made.flatten(0, -4), base.flatten(0, -4))
+    return float(each[each.isfinite()].mean()) if each.isfinite().any() else None
 
 
 def _middle_half(ratios: list[float]) -> list[float] | None:

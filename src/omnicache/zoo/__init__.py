@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-__all__ = ["IN_THE_CLONE", "call", "classifier", "labels", "load", "names", "path"]
+__all__ = ["IN_THE_CLONE", "call", "classifier", "frames", "inputs", "labels", "load", "names", "path"]
 
 _HERE = Path(__file__).parent
 _CLONE = _HERE.parents[2] / "zoo"
@@ -73,7 +73,7 @@ def load(name: str, dtype: torch.dtype | None = None) -> DiffusionPipeline:
         raise OmniCacheError('zoo models are diffusers pipelines; run: pip install "omnicache[diffusers]"') from missing
     import torch
 
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = _index(folder)
     # JSON has only strings as keys, and diffusers warns that they are not integers.
     extra = {"id2label": {int(k): v for k, v in index["id2label"].items()}} if "id2label" in index else {}
     with _quiet():
@@ -110,20 +110,30 @@ def _quiet() -> Iterator[None]:
 def call(name: str) -> dict[str, Any]:
     """Arguments that suit the model, for ``pipe(**zoo.call(name))``: what its card draws, its size and its guidance."""
     folder = path(name)
-    found = dict(_about(folder).get("call", {}))
-    if "image" in found:
-        from PIL import Image
+    return _opened(folder, _about(folder).get("call", {}))
 
-        found["image"] = Image.open(folder / found["image"]).convert("RGB")
-    return found
+
+def inputs(name: str) -> dict[str, dict[str, Any]]:
+    """For each of :func:`labels`, the arguments that ask for it, in place of those of :func:`call`: a class, a prompt, or a first
+    frame and how it moves."""
+    folder = path(name)
+    given = _about(folder).get("inputs")
+    if given is not None:
+        return {label: _opened(folder, one) for label, one in given.items()}
+    by_class = "id2label" in _index(folder)
+    return {label: {"class_labels": [i]} if by_class else {"prompt": label} for label, i in labels(name).items()}
 
 
 def labels(name: str) -> dict[str, int]:
     """What the model can be asked for, class names or prompts, and the class that its judge should then see."""
     folder = path(name)
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    by_class = {label: int(i) for i, label in index.get("id2label", {}).items()}
+    by_class = {label: int(i) for i, label in _index(folder).get("id2label", {}).items()}
     return _about(folder).get("labels", by_class)
+
+
+def frames(name: str) -> int:
+    """Frames of a clip that the model draws; 1 where it draws pictures."""
+    return _about(path(name)).get("frames", 1)
 
 
 def classifier(name: str) -> Classifier:
@@ -132,7 +142,21 @@ def classifier(name: str) -> Classifier:
     return Classifier.load(path(owner) / "classifier")
 
 
+def _index(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+
+
 def _about(folder: Path) -> dict[str, Any]:
-    """What diffusers' own files do not say: arguments that suit the model, whose classifier judges it, and its prompts."""
+    """What diffusers' own files do not say: arguments that suit the model, whose classifier judges it, its prompts and frames."""
     about = folder / "zoo.json"
     return json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+
+
+def _opened(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call from JSON, where an image is the name of a file."""
+    found = dict(arguments)
+    if "image" in found:
+        from PIL import Image
+
+        found["image"] = Image.open(folder / found["image"]).convert("RGB")
+    return found

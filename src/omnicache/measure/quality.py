@@ -1,0 +1,120 @@
+"""What a plan does to many samples: each against the uncached one of its seed, and all of them as a distribution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import omnicache
+from omnicache.measure.confidence95 import confidence95
+from omnicache.measure.kid import kid
+from omnicache.measure.psnr import psnr
+from omnicache.measure.ssim import ssim
+from omnicache.measure.task import Task
+from omnicache.plan import Plan
+
+OTHER_SEEDS = 10_000_000
+"""Added to the seeds of a task for the samples that KID compares with."""
+EQUAL = 100.0
+"""PSNR in dB of pictures that are the same, which would make every mean infinite."""
+
+
+class Quality:
+    """Draws all inputs of a task with a plan, and compares.
+
+    KID is that of the samples to *uncached samples of other seeds*, in the features of the model's judge, so that it says what
+    caching has changed in the distribution, and not how well the model was trained: the uncached samples' own is the floor. Of a
+    clip one frame is taken, of the i-th clip the i-th, round and round.
+
+    Args:
+        task: what is drawn; a few hundred inputs.
+        batch: inputs in one call.
+        folder: where the uncached samples are kept, so that they are drawn once.
+    """
+
+    def __init__(self, task: Task, batch: int = 8, folder: str | Path | None = None):
+        self.task, self.batch, self.folder = task, batch, None if folder is None else Path(folder)
+
+    @cached_property
+    def uncached(self) -> Tensor:
+        """The task's samples, ``(n, 3, h, w)`` or ``(n, f, 3, h, w)``."""
+        return self._kept("uncached", self.task)
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Features of uncached samples of other seeds, ``(n, d)``."""
+        task = Task(self.task.name, self.task.pipe, len(self.task.inputs), self.task.steps)
+        task.inputs = [_seeded(one, one.seed + OTHER_SEEDS) for one in task.inputs]
+        return self.features(self._kept("other seeds", task))
+
+    @torch.no_grad()
+    def features(self, made: Tensor) -> Tensor:
+        """Of samples, in the judge's last layer, ``(n, d)``."""
+        if self.task.frames > 1:
+            made = made[torch.arange(len(made)), torch.arange(len(made)) % self.task.frames]
+        return torch.cat([self.task.judge.features(part) for part in made.split(256)])
+
+    def draw(self, plan: Plan | None = None, task: Task | None = None) -> tuple[Tensor, int]:
+        """All samples, and the most bytes that the cache held."""
+        task, parts, held = task or self.task, [], 0
+        for start in range(0, len(task.inputs), self.batch):
+            stop = min(start + self.batch, len(task.inputs))
+            if plan is None:
+                parts.append(task.draw(start, stop))
+                continue
+            with omnicache.cache(task.pipe, plan) as run:
+                parts.append(task.draw(start, stop))
+                held = max(held, run.cache_bytes)
+        return torch.cat(parts), held
+
+    def of(self, plan: Plan | None) -> tuple[dict[str, Any], Tensor]:
+        """Figures of a plan, and the samples it has drawn; ``None`` is the uncached pipeline.
+
+        Returns:
+            ``psnr`` (dB) and ``ssim`` to the uncached samples, one by one (of clips: the mean over their frames), ``kid``,
+            ``recognised``, each as ``{"mean", "low", "high"}`` with the ends of the 95 % interval; ``psnr_each``; ``cache_bytes``.
+        """
+        made, held = (self.uncached, 0) if plan is None else self.draw(plan)
+        found: dict[str, Any] = {"samples": len(made), "cache_bytes": held}
+        if plan is not None:
+            each = psnr(made.flatten(0, -4), self.uncached.flatten(0, -4)).clamp_max(EQUAL).view(len(made), -1).mean(1)
+            alike = ssim(made.flatten(0, -4), self.uncached.flatten(0, -4)).view(len(made), -1).mean(1)
+            found |= {"psnr": mean95(each), "ssim": mean95(alike), "psnr_each": each.tolist()}
+        found["recognised"] = mean95(self.task.recognised(made).float())
+        found["kid"] = kid95(self.reference, self.features(made))
+        return found, made
+
+    def _kept(self, what: str, task: Task) -> Tensor:
+        if self.folder is None:
+            return self.draw(None, task)[0]
+        path = self.folder / f"{task.name}-{task.steps}-{len(task.inputs)}-{what.replace(' ', '-')}.pt"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(self.draw(None, task)[0], path)
+        return torch.load(path, weights_only=True)
+
+
+def mean95(values: Tensor) -> dict[str, float]:
+    """Mean of ``values``, ``(n,)``, and the ends of its 95 % interval."""
+    low, high = confidence95(values)
+    return {"mean": float(values.double().mean()), "low": low, "high": high}
+
+
+def kid95(reference: Tensor, features: Tensor) -> dict[str, float]:
+    """Kernel distance and a 95 % interval, from 200 random halves of both sets.
+
+    Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
+    subsampling with its correction for finite samples), so their deviation is the error of the mean.
+    """
+    half = min(len(reference), len(features)) // 2
+    middle, deviation = kid(reference, features, subsets=200, subset_size=half)
+    return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}
+
+
+def _seeded(one: Any, seed: int) -> Any:
+    return replace(one, seed=seed, call={**one.call, "generator": torch.Generator().manual_seed(seed)})
