@@ -64,7 +64,7 @@ def test_inputs_are_spread_over_the_labels_and_each_has_a_seed(place):
     task = Task("prompts", ByPrompt(), count=3)
     assert [str(one) for one in task.inputs] == ["prompt 0, seed 0", "prompt 3, seed 1", "prompt 6, seed 2"]
     assert [one.label for one in Task("prompts", ByPrompt(), count=18).inputs[:4]] == ["prompt 0"] * 2 + ["prompt 1"] * 2
-    assert task.steps == 28 and task.guidance == 3.0 and task.frames == 1 and task.noun == "picture"
+    assert task.steps == 28 and task.guidance == 3.0 and task.frames == 1 and task.unit == "picture"
     assert Task("prompts", ByPrompt(), count=3, steps=5).settings["num_inference_steps"] == 5
 
 
@@ -93,7 +93,7 @@ def test_guidance_that_grows_along_a_clip_is_given_by_its_largest(place):
     task = Task("firsts", ByFirstFrame(), count=3)
     assert (
         task.guidance == 2.0
-        and task.noun == "clip"
+        and task.unit == "clip"
         and set(task.settings)
         == {
             "max_guidance_scale",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-FRAMES_A_SECOND = 8
+from omnicache.report.clips import FRAMES_A_SECOND
 
 
 def save(pipe: Any, result: Any, stem: Path) -> tuple[Path, str | None]:

@@ -83,7 +83,7 @@ class Task:
         return next((value for key, value in self.settings.items() if key.endswith("guidance_scale")), None)
 
     @property
-    def noun(self) -> str:
+    def unit(self) -> str:
         """What one input gives: "picture" or "clip"."""
         return "picture" if self.frames == 1 else "clip"
 
@@ -125,6 +125,10 @@ class Task:
     def recognised(self, made: Tensor, start: int = 0) -> Tensor:
         """Whether the judge sees what was asked for, ``(n,)`` bool, in what was made of the inputs from ``start`` on."""
         return accuracy(self.judge, self.seen(made), self.classes[start : start + len(made)])
+
+    def share_recognised(self, made: Tensor) -> float:
+        """The share of what was made of the first inputs in which the judge sees what was asked for."""
+        return float(self.recognised(made).float().mean())
 
     def _input(self, label: str, seed: int) -> Input:
         return Input(label, seed, {**self._asking[label], "generator": torch.Generator().manual_seed(seed)})

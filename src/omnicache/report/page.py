@@ -11,7 +11,7 @@ from torch import Tensor
 from omnicache.report import _human
 from omnicache.report._need import need
 from omnicache.report._panels import panels
-from omnicache.report._picture import check, data_uris
+from omnicache.report._picture import FRAMES_A_SECOND, check, clips, data_uris
 from omnicache.report._svg import inline, variable, vega_svg
 from omnicache.report.fewer_steps import FewerSteps
 from omnicache.report.run import Run
@@ -25,7 +25,8 @@ ALIKE_PATHS = 0.9  # similarity of the least alike pair above which the paths ar
 def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, calibration: dict[str, Any] | None = None) -> Path:
     """Write ``out/index.html``, one file that opens without a network.
 
-    ``pictures`` holds those of ``"uncached"`` and of each run under its label, or its method where it has no label.
+    ``pictures`` holds those of ``"uncached"`` and of each run under its label, or its method where it has no label: pictures
+    ``(n, 3, h, w)``, or clips ``(n, f, 3, h, w)``, which the page plays.
     """
     jinja2 = need("jinja2")
     check(pictures)
@@ -63,7 +64,8 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
             charts[kind] = inline(vega_svg(chart), f"speed-{kind}", _chart_words(runs))
     kinds = {kind for strip in (uncached, *(row["strip"] for row in rows)) for kind in strip.kinds}
     template = (resources.files("omnicache.report") / "templates" / "page.html.j2").read_text(encoding="utf-8")
-    worded = {"steps": "{} steps", "guidance": "guidance {}", "images": "{} pictures"}
+    unit = str(result.get("unit") or "picture")
+    worded = {"steps": "{} steps", "guidance": "guidance {}", "images": f"{{}} {unit}s"}
     setting = [words.format(_human.plain(result[key])) for key, words in worded.items() if result.get(key) is not None]
     load = ", ".join(_human.plain(float(value)) for value in result.get("load_average") or [])
     page = (
@@ -84,6 +86,9 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
             has_accuracy=base.get("class_accuracy") is not None or any(run.accuracy is not None for run in runs),
             images=int(result.get("images") or 0),
             pictures=data_uris(shown),
+            unit=unit,
+            frames=clips(pictures["uncached"]).shape[1],
+            duration=1000 // FRAMES_A_SECOND,
             size=tuple(pictures["uncached"].shape[-2:]),
             small=max(pictures["uncached"].shape[-2:]) <= 128,
             charts=charts,

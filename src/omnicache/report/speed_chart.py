@@ -67,7 +67,7 @@ class _Frame:
         alt = need("altair")
         axis = alt.Axis(tickCount=5, domain=False, ticks=False)
         scale = alt.Scale(domain=list(self.ys), nice=False, zero=False)
-        return alt.Y("y:Q", title="PSNR to the uncached pictures (dB)", axis=axis, scale=scale)
+        return alt.Y("y:Q", title="PSNR to the uncached (dB)", axis=axis, scale=scale)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         (x0, x1), (y0, y1) = self.xs, self.ys

@@ -29,16 +29,16 @@ class Verdict:
     def of(cls, result: dict[str, Any], runs: list[Run]) -> Verdict:
         """Judge the runs of a demo's result."""
         base = result.get("baseline") or {}
-        images = int(result.get("images") or 1)
+        images, unit = int(result.get("images") or 1), str(result.get("unit") or "picture")
         slack = max(0.02, 1 / images)
         reference = FewerSteps(runs)
         for bar in (ALIKE, CLOSE):
             kept = [run for run in runs if run.is_cache and _keeps(run, bar, base.get("class_accuracy"), slack)]
             if kept:
                 break
-        rule = f"A method keeps the pictures when their PSNR to the uncached ones is {bar:g} dB or more"
+        rule = f"A method keeps the {unit}s when their PSNR to the uncached ones is {bar:g} dB or more"
         if base.get("class_accuracy") is not None:
-            allowed = "one picture" if slack == 1 / images else _human.percent(slack)
+            allowed = f"one {unit}" if slack == 1 / images else _human.percent(slack)
             rule += f" and the classifier recognises at most {allowed} fewer"
         short = [run for run in runs if run.method == "fewer-steps"]
         short = [run for run in short if _keeps(run, bar, base.get("class_accuracy"), slack)]
@@ -47,15 +47,15 @@ class Verdict:
             instead = f"Simply taking fewer steps was: {_figures(fewer)}." if fewer else ""
             return cls(None, "No method was both faster and close enough", _nearest(runs), instead, rule + ".", wins=False)
         best = max(kept, key=lambda run: run.speedup or 0)
-        look = "and hard to tell apart" if bar == ALIKE else "and close to the same pictures"
-        caveat, wins = _caveat(best, kept, fewer, reference)
-        gain = f"{best.name} makes {images} {'picture' if images == 1 else 'pictures'} in {_human.seconds(best.seconds)}; "
+        look = "and hard to tell apart" if bar == ALIKE else f"and close to the same {unit}s"
+        caveat, wins = _caveat(best, kept, fewer, reference, unit)
+        gain = f"{best.name} makes {images} {unit}{'' if images == 1 else 's'} in {_human.seconds(best.seconds)}; "
         gain += f"without a cache they take {_human.seconds(base.get('seconds'))}."
         if best.compute is not None:
             gain += f" It computes {_human.percent(best.compute)} of the work."
         if best.psnr is not None:
             same = math.isinf(best.psnr)
-            gain += " The pictures are identical" if same else f" The pictures match the uncached ones at {best.psnr:.1f} dB PSNR"
+            gain += f" The {unit}s are identical" if same else f" The {unit}s match the uncached ones at {best.psnr:.1f} dB PSNR"
             if best.accuracy is not None and base.get("class_accuracy") is not None:
                 gain += f", and a classifier recognises {_human.percent(best.accuracy)} of them"
                 gain += f" (uncached: {_human.percent(base['class_accuracy'])})"
@@ -84,7 +84,7 @@ def _figures(run: Run) -> str:
     return f"{_human.times(run.speedup)} at {_human.decibel(run.psnr)}{unit}"
 
 
-def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps) -> tuple[str, bool]:
+def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps, unit: str) -> tuple[str, bool]:
     """One sentence or two on fewer steps, and whether the method beats them."""
     if not reference.runs:
         return "It was not compared with simply taking fewer steps.", False
@@ -98,7 +98,7 @@ def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps
             text += f" The fastest method that it does not beat is {other.name}: {_figures(other)}."
         return text, False
     if fewer and (fewer.speedup or 0) > (best.speedup or 0):
-        return f"But simply taking fewer steps keeps the pictures too, and is faster: {_figures(fewer)}.", False
+        return f"But simply taking fewer steps keeps the {unit}s too, and is faster: {_figures(fewer)}.", False
     if at_compute is not None and at_compute > mine:
         text = f"With the same share of compute, fewer steps would reach {_human.decibel(at_compute)} dB, so its lead"
         return text + " is in time alone.", False
