@@ -135,10 +135,10 @@ def study(name: str, a: argparse.Namespace) -> None:
 
     def keep() -> None:
         a.out.mkdir(parents=True, exist_ok=True)
-        about = {"model": name, "class": type(pipe).__name__, "steps": task.steps, "guidance": task.guidance, "watts": a.watts}
-        record = {**about, "unit": "clip" if task.frames > 1 else "picture", "when": time.strftime("%Y-%m-%d"), **environment(torch.device("cpu"))}
+        about = {"model": name, "class": type(pipe).__name__, "unit": task.unit, "steps": task.steps, "guidance": task.guidance}
+        about |= {"watts": a.watts, "when": time.strftime("%Y-%m-%d"), **environment(torch.device("cpu"))}
         kept = {k: known[k] for k in ("uncached", "rows") if k in known}
-        path.write_text(json.dumps(rounded({**record, **kept}, 5), indent=1) + "\n")
+        path.write_text(json.dumps(rounded({**about, **kept}, 5), indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(json.loads(path.read_text())))
 
     if a.only in ("all", "quality") and known.get("uncached", {}).get("samples") != a.samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,7 @@ class Quality:
     @cached_property
     def reference(self) -> Tensor:
         """Features of uncached samples of other seeds, ``(n, d)``."""
-        task = Task(self.task.name, self.task.pipe, len(self.task.inputs), self.task.steps)
-        task.inputs = [_seeded(one, one.seed + OTHER_SEEDS) for one in task.inputs]
-        return self.features(self._kept("other seeds", task))
+        return self.features(self._kept("other seeds", self.task.with_other_seeds(OTHER_SEEDS)))
 
     @torch.no_grad()
     def features(self, made: Tensor) -> Tensor:
@@ -114,7 +111,3 @@ def kid95(reference: Tensor, features: Tensor) -> dict[str, float]:
     half = min(len(reference), len(features)) // 2
     middle, deviation = kid(reference, features, subsets=200, subset_size=half)
     return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}
-
-
-def _seeded(one: Any, seed: int) -> Any:
-    return replace(one, seed=seed, call={**one.call, "generator": torch.Generator().manual_seed(seed)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,6 +112,16 @@ class Task:
                 at += 1
             found.append(self._input(labels[at % len(labels)], seed=CALIBRATION_SEED + i))
         return found
+
+    def with_other_seeds(self, further: int) -> Task:
+        """The same inputs with seeds that are larger by so much."""
+        other = copy(self)
+        other.inputs = [
+            replace(one, seed=s, call={**one.call, "generator": torch.Generator().manual_seed(s)})
+            for one in self.inputs
+            for s in (one.seed + further,)
+        ]
+        return other
 
     @torch.no_grad()
     def draw(self, start: int = 0, stop: int | None = None) -> Tensor:
