@@ -43,6 +43,11 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def watt_hours(seconds: float, watts: float) -> float:
+    """Energy of so many seconds, in Wh: the paper's estimate (appendix C), which takes the power to be the same throughout."""
+    return seconds * watts / 3600
+
+
 def _table(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     film = record["unit"] == "clip"
     head = ["method", "ratio", "speedup", "s", "Wh per 1000", "PSNR (dB)", "SSIM", "KID x 1000", "recognised", "kept"]
@@ -56,7 +61,7 @@ def _table(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         seconds = s["cached"] / s["at_once"] if s else None
         cells = [row["label"], row["ratio"]]
         cells += [_span(s["speedup"], 2) if "speedup" in s else "1" if s else ""]
-        cells += [f"{seconds:.2f}", f"{seconds * record['watts'] / 3.6:.0f}"] if seconds else ["", ""]
+        cells += [f"{seconds:.2f}", f"{watt_hours(1000 * seconds, record['watts']):.0f}"] if seconds else ["", ""]
         cells += [_span(q.get("psnr"), 1), _span(q.get("ssim"), 3), _span(q.get("kid"), 1, 1000), _span(q.get("recognised"), 2)]
         cells += [human_bytes(q["cache_bytes"]) if q.get("cache_bytes") else ""]
         if film:
