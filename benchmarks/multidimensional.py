@@ -1,9 +1,9 @@
 """The multidimensional OmniCache on the small models: tables like the paper's, and its experiments.
 
-    python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--samples 256] [--pairs 11]
+    python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
-Each row is drawn for ``--samples`` inputs and compared with the uncached samples of the same seeds, then timed on one call in
-interleaved pairs. Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already
+Each row is drawn for 256 inputs (of clips 64, with four frames each for KID) and compared with the uncached samples of the same
+seeds, then timed on one call in interleaved pairs. Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already
 is not measured again, and one row more is written at a time. ``--only quality`` may share the machine with something else,
 ``--only speed`` may not; ``--only tables`` writes the tables anew.
 
@@ -127,8 +127,8 @@ def motion(task: Task, clips: torch.Tensor, uncached: torch.Tensor) -> dict[str,
 
 def study(name: str, a: argparse.Namespace) -> None:
     """All rows of one model."""
-    pipe = zoo.load(name)
-    task = Task(name, pipe, a.samples, STEPS.get(name))
+    pipe, samples = zoo.load(name), a.samples or (256 if zoo.frames(name) == 1 else 64)
+    task = Task(name, pipe, samples, STEPS.get(name))
     path, rows = a.out / f"multidimensional-{name}.json", Rows(task, a.work)
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     quality = Quality(task, a.batch, a.work)
@@ -141,7 +141,7 @@ def study(name: str, a: argparse.Namespace) -> None:
         path.write_text(json.dumps(rounded({**about, **kept}, 5), indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(json.loads(path.read_text())))
 
-    if a.only in ("all", "quality") and known.get("uncached", {}).get("samples") != a.samples:
+    if a.only in ("all", "quality") and known.get("uncached", {}).get("samples") != samples:
         known["uncached"], made = quality.of(None)
         if task.frames > 1:
             known["uncached"]["motion"] = motion(task, made, made)
@@ -161,7 +161,7 @@ def study(name: str, a: argparse.Namespace) -> None:
                 found[part] = have
             return have is not None
 
-        if a.only in ("all", "quality") and not done("quality", "samples", a.samples):
+        if a.only in ("all", "quality") and not done("quality", "samples", samples):
             found["quality"], made = quality.of(plan)
             if task.frames > 1:
                 found["quality"]["motion"] = motion(task, made, quality.uncached)
@@ -178,7 +178,7 @@ def study(name: str, a: argparse.Namespace) -> None:
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("models", nargs="+")
-    ask.add_argument("--samples", type=int, default=256)
+    ask.add_argument("--samples", type=int, default=None, help="inputs to draw; 256, or 64 where they are clips")
     ask.add_argument("--batch", type=int, default=8, help="inputs in one call, for quality")
     ask.add_argument("--at-once", type=int, default=2, help="inputs in one call, for speed")
     ask.add_argument("--pairs", type=int, default=11)

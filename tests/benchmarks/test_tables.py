@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from benchmarks.tables import markdown, watt_hours
 
 
@@ -49,7 +48,7 @@ def test_rows_and_layers_are_set_against_layers_at_the_same_speed():
 
 
 def test_energy_and_ratios_are_the_papers_arithmetic():
-    """Reference A2, test 15, and appendix C: SVD-XT takes 110 s a video without, 82.4 s with all three caches, 92.6 s with ToMeSD."""
+    """Reference A2, test 15, and appendix C: a video of SVD-XT takes 110 s, 82.4 s with all three caches, 92.6 s with ToMeSD."""
     before, after = watt_hours(110, 300), watt_hours(82.4, 300)
     assert (round(before, 1), round(after, 1)) == (9.2, 6.9)
     saved = (before - after) * 1e6 / 1e6  # MWh a day for a million videos

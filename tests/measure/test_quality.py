@@ -88,10 +88,10 @@ def test_the_reference_has_other_seeds():
     assert not torch.equal(quality.reference, quality.features(quality.uncached))
 
 
-def test_of_clips_one_frame_each_is_judged_by_turns():
+def test_of_clips_four_frames_each_are_judged():
     quality = Quality(Drawn(5, frames=3))
     made = quality.uncached
-    wanted = torch.stack([made[i, i % 3].mean((1, 2)) for i in range(5)])
+    wanted = torch.stack([torch.stack([made[i, (i + k) % 3].mean((1, 2)) for k in (0, 0, 1, 2)]) for i in range(5)])
     torch.testing.assert_close(quality.features(made), wanted)
 
 
@@ -100,12 +100,19 @@ def test_the_interval_of_the_kernel_distance_holds_it_about_as_often_as_it_says(
     draw = torch.Generator().manual_seed(0)
     inside = 0
     for _ in range(60):
-        a, b = torch.rand(2, 64, 4, generator=draw)
+        a, b = torch.rand(2, 48, 1, 4, generator=draw)
         found = kid95(a, b)
         inside += found["low"] <= 0 <= found["high"]
     assert 50 <= inside <= 60
-    shifted = kid95(torch.rand(64, 4, generator=draw), torch.rand(64, 4, generator=draw) + 0.5)
+    shifted = kid95(torch.rand(48, 1, 4, generator=draw), torch.rand(48, 1, 4, generator=draw) + 0.5)
     assert shifted["low"] > 0
+
+
+def test_pictures_that_belong_together_make_no_interval_narrower():
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 48, 1, 4, generator=draw)
+    one, four = (kid95(a.expand(-1, m, -1), b.expand(-1, m, -1)) for m in (1, 4))
+    assert (four["high"] - four["low"]) > 0.8 * (one["high"] - one["low"])
 
 
 def test_mean_and_median_with_their_intervals():

@@ -28,10 +28,10 @@ class Quality:
 
     KID is that of the samples to *uncached samples of other seeds*, in the features of the model's judge, so that it says what
     caching has changed in the distribution, and not how well the model was trained: the uncached samples' own is the floor. Of a
-    clip one frame is taken, of the i-th clip the i-th, round and round.
+    clip four frames are taken, evenly, beginning with the i-th of the i-th clip; its interval is over clips.
 
     Args:
-        task: what is drawn; a few hundred inputs.
+        task: what is drawn: a few hundred pictures, or a quarter as many clips.
         batch: inputs in one call.
         folder: where the uncached samples are kept, so that they are drawn once.
     """
@@ -46,15 +46,19 @@ class Quality:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Features of uncached samples of other seeds, ``(n, d)``."""
+        """Features of uncached samples of other seeds, as :meth:`features` gives them."""
         return self.features(self._kept("other seeds", self.task.with_other_seeds(OTHER_SEEDS)))
 
     @torch.no_grad()
     def features(self, made: Tensor) -> Tensor:
-        """Of samples, in the judge's last layer, ``(n, d)``."""
-        if self.task.frames > 1:
-            made = made[torch.arange(len(made)), torch.arange(len(made)) % self.task.frames]
-        return torch.cat([self.task.judge.features(part) for part in made.split(256)])
+        """Of samples, in the judge's last layer: ``(n, 1, d)``, or ``(n, 4, d)`` of clips."""
+        if self.task.frames == 1:
+            made = made[:, None]
+        else:
+            first, apart = torch.arange(len(made))[:, None], torch.arange(4) * self.task.frames // 4
+            made = made[first, (first + apart) % self.task.frames]
+        found = torch.cat([self.task.judge.features(part) for part in made.flatten(0, 1).split(256)])
+        return found.unflatten(0, made.shape[:2])
 
     def draw(self, plan: Plan | None = None, task: Task | None = None) -> tuple[Tensor, int]:
         """All samples, and the most bytes that the cache held."""
@@ -103,11 +107,16 @@ def mean95(values: Tensor) -> dict[str, float]:
 
 
 def kid95(reference: Tensor, features: Tensor) -> dict[str, float]:
-    """Kernel distance and a 95 % interval, from 200 random halves of both sets.
+    """Kernel distance of two sets ``(n, m, d)``, of m pictures that belong together each, and its 95 % interval, from 200 random
+    halves of both.
 
     Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
     subsampling with its correction for finite samples), so their deviation is the error of the mean.
     """
-    half = min(len(reference), len(features)) // 2
-    middle, deviation = kid(reference, features, subsets=200, subset_size=half)
+    draw, found = torch.Generator().manual_seed(0), []
+    for _ in range(200):
+        a, b = (x[torch.randperm(len(x), generator=draw)[: len(x) // 2]].flatten(0, 1) for x in (reference, features))
+        found.append(kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0])
+    each = torch.tensor(found, dtype=torch.float64)
+    middle, deviation = float(each.mean()), float(each.std())
     return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}
