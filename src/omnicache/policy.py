@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from typing_extensions import dataclass_transform
@@ -83,8 +83,13 @@ class Moment:
 class Signal:
     """Something measured at a step for triggers: see ``runtime/signals.py``."""
 
-    at: ClassVar[str] = "denoiser"
-    """Where it can be read: "denoiser" (before the model runs) or "stack" (at the entry of the first block)."""
+    at: str | int = "denoiser"
+    """Where it is read: "denoiser" (before the model runs), "stack" (at the entry of the first block), a number (before that
+    block), or "site": what the modules of ``where`` return whenever they run, so that it is known from the next step on."""
+    where: Where | None = None
+    """Of "site", the modules: the first site that it picks."""
+    against: str = "visited"
+    """What it is compared with: its value at the last step ("visited"), or at the last one that its trigger has computed."""
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
         """The tensor to watch, from the module's arguments by name; None where this model does not have it."""

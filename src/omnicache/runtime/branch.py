@@ -27,6 +27,7 @@ class BranchState:
         self.selectors: dict[Policy, Any] = {}
         self.correctors: dict[Corrector, Any] = {}
         self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
+        self.told: dict[Signal, torch.Tensor | None] = {}  # what modules have shown when they ran
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.latent: Latent | None = None  # what the denoiser is given, where a selector must know
         self.condition: ReferenceType[torch.Tensor] | None = None
@@ -51,7 +52,7 @@ class BranchState:
     def forget(self) -> None:
         """Nothing will be estimated any more: what takes part in that can go."""
         self.corrects = 0
-        for table in (self.selectors, self.correctors, self.seen):
+        for table in (self.selectors, self.correctors, self.seen, self.told):
             table.clear()
 
     def kept(self) -> list[Any]:

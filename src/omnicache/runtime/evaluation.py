@@ -17,7 +17,7 @@ from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
 from omnicache.runtime.run import Run
-from omnicache.runtime.signals import moving
+from omnicache.runtime.signals import RETURNED, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
@@ -33,12 +33,14 @@ class Pass:
         "_calls",
         "_decided",
         "_finish",
+        "_fresh",
         "_signals",
         "acted",
         "blocks",
         "branch",
         "chosen",
         "disturbed",
+        "entered",
         "errors",
         "forced",
         "lag",
@@ -59,7 +61,9 @@ class Pass:
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.errors: dict[Trigger, torch.Tensor] = {}
         self.acted: set[int] = set()  # the policies (by id) that took something from what is kept
-        self._signals: dict[Signal, torch.Tensor | None] = {}
+        self._signals = {s: run.told(s) for s in run.session.signals if s.at == "site"}
+        self._fresh: list[tuple[Signal, nn.Module, Tensors]] = []  # to compare with from now on, if this step is computed
+        self.entered: torch.Tensor | None = None  # what the first block was given
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
         self._calls: dict[Any, int] = {}
@@ -86,8 +90,8 @@ class Pass:
     def checks(self, trigger: Trigger) -> bool:
         return self.decision(trigger) is Decision.CHECK
 
-    def measure(self, at: str, module: nn.Module, bound: Mapping[str, Any]) -> None:
-        """Measure the signals that are read at ``at``; the previous values are those of the last visited step.
+    def measure(self, at: str | int, module: nn.Module, bound: Mapping[str, Any]) -> None:
+        """Measure the signals that are read at ``at``, and let the triggers decide that know all of theirs.
 
         A model may have several rows of blocks, and the first may refine the text only: a row whose input has not changed at all
         says nothing, and the next one is asked, down to the last.
@@ -103,7 +107,10 @@ class Pass:
                 )
             now = (found,) if found is not None else moving(bound)
             before = self.branch.seen.get((signal, module), ())
-            self.branch.seen[signal, module] = own(now)
+            if signal.against == "visited" or not before:
+                self.branch.seen[signal, module] = own(now)
+            else:
+                self._fresh.append((signal, module, own(now)))
             change = self._change(signal, now, before)
             if at == "stack" and module not in entered:
                 entered.append(module)
@@ -132,14 +139,26 @@ class Pass:
         found = self._signals.get(signal)
         return found is not None and not (self.run.ranks and bool(found.isnan().any()))
 
+    def tell(self, signal: Signal, module: nn.Module, out: Any) -> None:
+        """Measure a signal on what a module has returned, for the steps to come."""
+        found = signal.probe(module, {RETURNED: out})
+        now = () if found is None else (found,)
+        self.branch.told[signal] = self._change(signal, now, self.branch.seen.get((signal, module), ()))
+        self.branch.seen[signal, module] = own(now)
+
     def settle(self) -> None:
-        """Triggers whose signals did not show up in the whole pass decide without them: to compute."""
+        """Triggers whose signals did not show up in the whole pass decide without them: to compute. What a computed step has
+        shown is what later ones are compared with."""
         for trigger, state in self.run.triggers.items():
             if self.forced is None and state.decided != self.step.index:
                 state.decide(self.step, self._signals)
                 missing = [type(s).__name__ for s in trigger.signals if s not in self._signals]
                 if missing:
                     self.trace.note(f"{', '.join(missing)} was not to be seen in some steps, which were computed.")
+        computed = [t for t, state in self.run.triggers.items() if state.decision is Decision.COMPUTE]
+        for signal, module, now in self._fresh:
+            if any(signal in t.signals for t in computed):
+                self.branch.seen[signal, module] = now
 
     def proves(self, policy: Policy, site: Site) -> bool:
         """Whether this is the first reuse of a site made of several modules, which proves that nobody outside reads what the

@@ -10,7 +10,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.executors import Around, Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import After, Around, Chain, Check, Probe, Region, Role, Watch, Whole
 from omnicache.runtime.streams import Signature
 
 
@@ -89,16 +89,31 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 self._add(site.modules[-1], Check(site, trigger))
 
     def _probe(self) -> None:
-        model = self.model
-        if not any(s.at == "stack" for t in self.plan.triggers for s in t.signals):
-            return
-        if not model.entries:
-            raise OmniCacheError(f"{self.plan.method} watches the first block, and {type(model.model).__name__} has none.")
-        for entry in model.entries:
-            inside = set(entry.modules())
-            attention = tuple(s.modules[0] for s in model.all if "attention" in s.kind and s.modules[0] in inside)
-            late = model.family == "unet"  # its first block attends after most of its work is done
-            self._add(entry, Probe(entry, self._signatures, () if late else attention))
+        model, name = self.model, type(self.model.model).__name__
+        signals = list(dict.fromkeys(s for t in self.plan.triggers for s in t.signals))
+        if any(s.at == "stack" for s in signals):
+            if not model.entries:
+                raise OmniCacheError(f"{self.plan.method} watches the first block, and {name} has none.")
+            for entry in model.entries:
+                inside = set(entry.modules())
+                attention = tuple(s.modules[0] for s in model.all if "attention" in s.kind and s.modules[0] in inside)
+                late = model.family == "unet"  # its first block attends after most of its work is done
+                self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
+        blocks = [site.modules[0] for site in model.sites("block")]
+        for depth in sorted({s.at for s in signals if isinstance(s.at, int)}):
+            if not 0 < depth < len(blocks):
+                raise OmniCacheError(
+                    f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
+                )
+            for at in (0, depth):
+                self._add(blocks[at], Probe(at, blocks[at], self._signatures))
+        for signal in signals:
+            if signal.at != "site":
+                continue
+            sites = signal.where.select(model) if signal.where is not None else ()
+            if not sites:
+                raise OmniCacheError(f"{self.plan.method} watches what {signal.where} returns, and {name} has no such part.")
+            self._add(sites[0].modules[-1], After(signal, sites[0].modules[-1]))
 
 
 class _Signatures(dict[nn.Module, Signature]):

@@ -7,9 +7,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import torch
+
 from omnicache.errors import warn
 from omnicache.models.latent import latent_of
-from omnicache.policy import Chosen, Decision
+from omnicache.policy import Chosen, Decision, Signal
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
@@ -195,6 +197,11 @@ class Run:
         for state in self.triggers.values():
             if state.decided == step.index and state.decision is not Decision.COMPUTE:
                 state.settle(Decision.COMPUTE)
+
+    def told(self, signal: Signal) -> torch.Tensor | None:
+        """What modules have shown when they last ran, one number for each sample of all branches; None if they have not yet."""
+        known = [found for branch in self.branches.values() if (found := branch.told.get(signal)) is not None]
+        return torch.cat(known) if known else None
 
     def state_of(self, step: Step, call: Call) -> BranchState:
         state = self.branches.get(step.branch)

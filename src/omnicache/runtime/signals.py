@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 
 from omnicache.kernels import change_of, change_sums
-from omnicache.policy import Signal, Tensors, value
+from omnicache.policy import Signal, Tensors, Where, value
 from omnicache.runtime.streams import tensors_of
-from omnicache.schema import Choice
+from omnicache.schema import Choice, Range
 
 PEEKED = " modulated"
-"""Under this name, which no argument can have, ``Probe`` adds what the block handed to its attention."""
+"""Under this name, which no argument can have, ``Probe`` adds what the block handed to its attention,"""
+ENTERED = " entered"
+"""under this one what the first block was given, and under this what a module has returned."""
+RETURNED = " returned"
 
 
 def moving(bound: Mapping[str, Any]) -> Tensors:
@@ -40,7 +43,7 @@ class LatentChange(_Change):
     """Relative change of the denoiser's input."""
 
     norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
-    at: ClassVar[str] = "denoiser"
+    at = "denoiser"
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
         return next((t for v in bound.values() for t in tensors_of(v) if t.ndim >= 3 and t.is_floating_point()), None)
@@ -54,7 +57,46 @@ class ModulatedInputChange(_Change):
     """
 
     norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
-    at: ClassVar[str] = "stack"
+    at = "stack"
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
         return bound.get(PEEKED)
+
+
+@value
+class ProbeChange(_Change):
+    """Relative change of what the first blocks make of the stream, before the others decide whether to run.
+
+    Attributes:
+        depth: so many blocks are run at every step, and looked at.
+        of: "increment" is what they have added (First-Block-Cache, DBCache), "output" what they hand on (DiCache).
+        against: the last step that was computed, or the last one "visited".
+    """
+
+    depth: Annotated[int, Range(1)] = 1
+    of: Annotated[str, Choice(("increment", "output"))] = "increment"
+    against: Annotated[str, Choice(("computed", "visited"))] = "computed"  # pyright: ignore[reportIncompatibleVariableOverride]
+    norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
+
+    @property
+    def at(self) -> int:  # type: ignore[override]
+        return self.depth
+
+    def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
+        found, entered = moving(bound), bound.get(ENTERED)
+        if self.of == "increment" and found and entered is not None and entered.shape == found[0].shape:
+            return found[0] - entered
+        return found[0] if found else None
+
+
+@value
+class OutputChange(_Change):
+    """Relative change of what a site returns, from one computed step to the next; known from the following step on."""
+
+    where: Where  # pyright: ignore[reportIncompatibleVariableOverride]
+    norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
+    at = "site"
+    against = "computed"
+
+    def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
+        return next((t for t in tensors_of(bound.get(RETURNED)) if t.is_floating_point()), None)

@@ -1,5 +1,6 @@
 """When to compute."""
 
+from omnicache.triggers.above import Above
 from omnicache.triggers.accumulate import Accumulate
 from omnicache.triggers.between import Between
 from omnicache.triggers.combine import And, Not, Or
@@ -11,4 +12,4 @@ from omnicache.triggers.ramp import Ramp
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
-__all__ = ["Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]
+__all__ = ["Above", "Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]

@@ -5,8 +5,22 @@ There are three layouts of a site and one executor each. All state lives in the 
 
 from omnicache.runtime.executors.base import Cell, Proceed, Role
 from omnicache.runtime.executors.chain import Chain, ChainState
-from omnicache.runtime.executors.onlookers import Around, Check, Probe, Watch
+from omnicache.runtime.executors.onlookers import After, Around, Check, Probe, Watch
 from omnicache.runtime.executors.region import Region, RegionState
 from omnicache.runtime.executors.whole import Whole
 
-__all__ = ["Around", "Cell", "Chain", "ChainState", "Check", "Probe", "Proceed", "Region", "RegionState", "Role", "Watch", "Whole"]
+__all__ = [
+    "After",
+    "Around",
+    "Cell",
+    "Chain",
+    "ChainState",
+    "Check",
+    "Probe",
+    "Proceed",
+    "Region",
+    "RegionState",
+    "Role",
+    "Watch",
+    "Whole",
+]

@@ -12,10 +12,10 @@ from torch import nn
 
 from omnicache.kernels import change_of, change_sums
 from omnicache.models.map import Site
-from omnicache.policy import Decision, Policy, Trigger
+from omnicache.policy import Decision, Policy, Signal, Trigger
 from omnicache.runtime.executors.base import Proceed, Role
 from omnicache.runtime.hook import Hook
-from omnicache.runtime.signals import PEEKED
+from omnicache.runtime.signals import ENTERED, PEEKED, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 
@@ -62,6 +62,22 @@ class Around:
             p.chosen.pop(self.name, None)
 
 
+class After:
+    """Measures a signal on what a module returns, whenever it runs."""
+
+    rank = 9
+    outer: Role | None = None
+
+    def __init__(self, signal: Signal, module: nn.Module):
+        self.signal, self.module = signal, module
+
+    def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
+        out = proceed(args, kwargs)
+        if p.forced is None:
+            p.tell(self.signal, self.module, out)
+        return out
+
+
 class Check:
     """Compares, at one site, what the estimates inside it lead to with what computing it gives, on the same input."""
 
@@ -86,24 +102,33 @@ class Check:
 
 
 class Probe:
-    """Measures the signals that can be read at the first block, and so lets the triggers that wait for them decide.
+    """Measures the signals that can be read at a block, and so lets the triggers that wait for them decide.
 
-    What the block makes of its input before it attends is had by running it up to its first attention, and no further. The hooks
-    for that are there only as long: a compiled block must not find them inside.
+    What the first block makes of its input before it attends is had by running it up to its first attention, and no further. The
+    hooks for that are there only as long: a compiled block must not find them inside.
     """
 
     rank = 1
     outer: Role | None = None
 
-    def __init__(self, block: nn.Module, signatures: Mapping[nn.Module, Signature], attention: tuple[nn.Module, ...]):
-        self.block, self.signature, self.attention = block, signatures[block], attention
+    def __init__(
+        self,
+        at: str | int,
+        block: nn.Module,
+        signatures: Mapping[nn.Module, Signature],
+        attention: tuple[nn.Module, ...] = (),
+    ):
+        self.at, self.block, self.signature, self.attention = at, block, signatures[block], attention
         self._lock = threading.Lock()
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
             bound = self.signature.bind(args, kwargs)
-            seen = self._peek(p, args, kwargs) if self.attention else None
-            p.measure("stack", self.block, bound if seen is None else {**bound, PEEKED: seen})
+            if self.at == 0:
+                p.entered = next(iter(own(moving(bound)[:1])), None)
+            else:
+                seen = self._peek(p, args, kwargs) if self.attention else None
+                p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})
         return proceed(args, kwargs)
 
     def _peek(self, p: Pass, args: Args, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
