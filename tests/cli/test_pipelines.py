@@ -162,7 +162,7 @@ def test_a_video_is_saved_as_one(folders, tmp_path):
 
 
 def test_the_demo_is_for_shipped_models(folders):
-    with pytest.raises(OmniCacheError, match=r"The demo needs a shipped model \(emoji\).*omnicache doctor"):
+    with pytest.raises(OmniCacheError, match=r"The demo needs a shipped model \(emoji[^)]*\).*omnicache doctor"):
         omnicache("demo", "--model", folders["unconditional"])
 
 
