@@ -1,8 +1,10 @@
 """The methods, one file a paper. Importing this package registers them all."""
 
 from omnicache.methods import (
+    dbcache,
     deepcache,
     fewer_steps,
+    first_block_cache,
     fora,
     none,
     omnicache_layered,
@@ -16,8 +18,10 @@ from omnicache.methods import (
 )
 
 __all__ = [
+    "dbcache",
     "deepcache",
     "fewer_steps",
+    "first_block_cache",
     "fora",
     "none",
     "omnicache_layered",

@@ -93,6 +93,16 @@ def _parts(block: nn.Module, prefix: str, layer: int, layers: int) -> list[Site]
     return out
 
 
+def _in_order(rows: list[list[tuple[str, nn.Module]]]) -> list[tuple[str, nn.Module]]:
+    """All blocks in the order in which they are called: rows one after another, but blocks along time take turns with those
+    along space where there are as many."""
+    times = [bool(row) and Site(row[0][0], "block", ()).temporal for row in rows]
+    if len(rows) == 2 and times in ([True, False], [False, True]) and len(rows[0]) == len(rows[1]):
+        space, time = rows if times[1] else rows[::-1]
+        return [block for pair in zip(space, time, strict=True) for block in pair]
+    return [block for row in rows for block in row]
+
+
 def discover(model: nn.Module) -> ModelMap:
     """All sites of ``model``.
 
@@ -109,7 +119,7 @@ def discover(model: nn.Module) -> ModelMap:
         return ModelMap(model, "unet", (root, *sites), (net.entry,), net.below, tuple(each.parents for each in layers))
 
     lists = block_lists(model)
-    named = [(f"{path}.{i}", block) for path, blocks in lists for i, block in enumerate(blocks)]
+    named = _in_order([[(f"{path}.{i}", block) for i, block in enumerate(blocks)] for path, blocks in lists])
     if not named:
         raise OmniCacheError(
             f"{type(model).__name__} has no list of blocks, so there is nothing to reuse. "

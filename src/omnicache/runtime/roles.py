@@ -29,10 +29,10 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         self.governed: set[Site] = set()
         self._signatures = _Signatures()
         self._found: dict[nn.Module, list[Role]] = {}
+        self._probe()
         for policy in plan.policies:
             self._govern(policy)
         self._check()
-        self._probe()
         super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
         self._nest(model.model, None)
 
