@@ -58,3 +58,26 @@ def test_patterns_are_refused():
 
 def test_other_objects_are_no_configs():
     assert translate(object()) is None
+
+
+def test_first_block_cache_of_diffusers_makes_the_same_decisions():
+    loop = Loop("FluxTransformer2DModel", DENOISERS["FluxTransformer2DModel"])
+    config = diffusers.FirstBlockCacheConfig(threshold=1.5)
+    plain = loop(steps=14)
+    with omnicache.cache(loop, config) as ours:
+        out = loop(steps=14)
+    assert "." in ours.computed.replace("o", ".")
+    loop.transformer.enable_cache(config)
+    with loop.transformer.cache_context("one"):
+        theirs = loop(steps=14)
+    assert difference(plain, theirs) > 1e-3
+    assert difference(theirs, out) < 1e-4
+
+
+def test_dbcache_of_cache_dit_is_our_dbcache():
+    class DBCacheConfig:
+        Fn_compute_blocks, Bn_compute_blocks, residual_diff_threshold, max_warmup_steps = 2, 1, 0.12, 4
+        max_cached_steps, max_continuous_cached_steps, steps_computation_mask = -1, 3, [1, 0, 0, 1]
+
+    plan = omnicache.methods()["dbcache"].plan(front=2, back=1, threshold=0.12, warmup=4, longest=3, mask="#..#")
+    assert translate(DBCacheConfig()).policies == plan.policies

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from omnicache import registry
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Attention, Denoiser
 from omnicache.plan import Plan
@@ -19,14 +20,12 @@ from omnicache.triggers import Between, Every, First
 
 FOREVER = 10**6
 MISSING = {
-    "FirstBlockCacheConfig": "a cache that is triggered by the first block's residual",
     "FasterCacheConfig": "FasterCache",
     "PyramidAttentionBroadcastConfig": "Pyramid Attention Broadcast",
     "MagCacheConfig": "MagCache",
     "SeaCacheConfig": "SeaCache",
     "LayerSkipConfig": "skip-layer guidance, which is no cache",
     "TextKVCacheConfig": "a cache of the text's keys and values",
-    "DBCacheConfig": "DBCache, which is triggered by the first blocks' residual",
     "BasicCacheConfig": "cache-dit's cache",
     "DBPruneConfig": "DBPrune",
     "TaylorSeerCalibratorConfig": "a calibrator for another cache",
@@ -49,7 +48,35 @@ def _taylorseer(config: Any) -> Policy:
     return Policy(steps, Denoiser() if config.use_lite_mode else Attention(), Taylor(config.max_order))
 
 
-KNOWN: dict[str, Callable[[Any], Policy]] = {"TaylorSeerCacheConfig": _taylorseer}
+def _first_block(config: Any) -> Policy:
+    """diffusers' First-Block-Cache."""
+    return registry.get("first-block-cache").plan(threshold=config.threshold).policies[0]
+
+
+def _dbcache(config: Any) -> Policy:
+    """cache-dit's DBCache; limits of -1 are none there."""
+    limits = {"longest": "max_continuous_cached_steps", "most": "max_cached_steps"}
+    options = {ours: most for ours, theirs in limits.items() if (most := getattr(config, theirs, -1)) >= 0}
+    mask = getattr(config, "steps_computation_mask", None) or ()
+    return (
+        registry.get("dbcache")
+        .plan(
+            front=config.Fn_compute_blocks,
+            back=config.Bn_compute_blocks,
+            threshold=config.residual_diff_threshold,
+            warmup=max(config.max_warmup_steps, 1),
+            mask="".join("#" if computed else "." for computed in mask),
+            **options,
+        )
+        .policies[0]
+    )
+
+
+KNOWN: dict[str, Callable[[Any], Policy]] = {
+    "TaylorSeerCacheConfig": _taylorseer,
+    "FirstBlockCacheConfig": _first_block,
+    "DBCacheConfig": _dbcache,
+}
 
 
 def translate(config: Any) -> Plan | None:
