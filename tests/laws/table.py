@@ -91,7 +91,7 @@ _taylor = {"interval": 3, "warmup": 2, "order": 1}
 _newton = {"interval": 3, "warmup": 3, "order": 2, "basis": "newton", "granularity": "module"}
 _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
-_first3 = marked(lambda i, n: i < 3)
+_first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
 ROWS: dict[str, Row] = {
     "none": Row("none", {}, ANY, "nothing", full, {}, full),
@@ -125,6 +125,24 @@ ROWS: dict[str, Row] = {
         ends,
     ),
     "toca/ramp": Row("toca", {"ratio": 0.3}, (*TRANSFORMERS, "unet"), "module", None, {"interval": 1000, "slope": 0.0}, ends),
+    "hicache": Row(
+        "hicache",
+        {"interval": 3, "warmup": 2},
+        ANY,
+        "stack",
+        marked(lambda i, n: i < 2 or (i - 1) % 3 == 0),
+        {"interval": 1000},
+        _first2,
+    ),
+    "foca/module": Row(
+        "foca",
+        {"interval": 3, "warmup": 2, "granularity": "module"},
+        ANY,
+        "module",
+        marked(lambda i, n: i < 2 or (i - 1) % 3 == 0),
+        {"interval": 1000},
+        _first2,
+    ),
     "first-block-cache": Row(
         "first-block-cache",
         {"threshold": 3.0, "longest": 2},

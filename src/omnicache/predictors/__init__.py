@@ -1,9 +1,11 @@
 """How to fill in."""
 
+from omnicache.predictors.foca import Foca
 from omnicache.predictors.from_kept import FromKept
+from omnicache.predictors.hermite import Hermite
 from omnicache.predictors.hold import Hold
 from omnicache.predictors.linear import Linear
 from omnicache.predictors.residual import Residual
 from omnicache.predictors.taylor import Taylor
 
-__all__ = ["FromKept", "Hold", "Linear", "Residual", "Taylor"]
+__all__ = ["Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "Taylor"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -42,20 +43,31 @@ class Taylor(Linear):
         return (Entry(step, y), *kept)[: self.keep]
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
-        return _newton(past, now) if self.basis == "newton" else _ladder(past, now)
+        if self.basis == "newton":
+            return _newton(past, now)
+        return climbed(past, lambda i: (now - past[0]) ** i / math.factorial(i))
 
 
-def _ladder(past: tuple[float, ...], now: float) -> tuple[float, ...]:
-    """Weights of ``sum_i D_i k^i / i!``; ``rows[a]`` holds the weights of ``D_i`` as it was at history entry ``a``."""
-    n, ahead = len(past), now - past[0]
-    rows = [[1.0 if a == b else 0.0 for b in range(n)] for a in range(n)]
-    total = list(rows[0])
-    for i in range(1, n):
+def ladder(past: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """Weights of the differences ``D_0, D_1, ...`` of the newest entry, each the difference of two of the order below, divided by
+    the newest gap between them."""
+    n = len(past)
+    rows = [[1.0 if a == b else 0.0 for b in range(n)] for a in range(n)]  # of D_i as it was at each entry
+    made = [tuple(rows[0])]
+    for _ in range(1, n):
         rows = [
             [(p - q) / (past[a] - past[a + 1]) for p, q in zip(rows[a], rows[a + 1], strict=True)] for a in range(len(rows) - 1)
         ]
-        factor = ahead**i / math.factorial(i)
-        total = [t + factor * w for t, w in zip(total, rows[0], strict=True)]
+        made.append(tuple(rows[0]))
+    return made
+
+
+def climbed(past: tuple[float, ...], factor: Callable[[int], float]) -> tuple[float, ...]:
+    """Weights of ``sum_i factor(i) D_i``, where ``factor(0)`` is 1."""
+    steps = ladder(past)
+    total = list(steps[0])
+    for i, step in enumerate(steps[1:], start=1):
+        total = [t + factor(i) * w for t, w in zip(total, step, strict=True)]
     return tuple(total)
 
 
