@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.laws.table import ROWS
 
 from omnicache.policy import VALUES, Entry, History, Predictor, Tensors
-from omnicache.predictors import Hold, Residual, Taylor
+from omnicache.predictors import Foca, Hermite, Hold, Residual, Taylor
 from omnicache.runtime.step import Step
 
 
@@ -36,6 +36,8 @@ PREDICTORS: list[Predictor] = [
     Hold(keep=3),
     *(Taylor(order, basis, axis) for order in range(5) for basis in ("taylor", "newton") for axis in ("step", "sigma")),
     Residual(Bare()),
+    *(Hermite(order, basis, sigma=sigma) for order in range(4) for basis in ("hermite", "damped") for sigma in (0.5, 2**-0.5, 1.0)),
+    *(Foca(slope) for slope in ("three-point", "two-point")),
     *(Residual(Taylor(order, basis)) for order in range(3) for basis in ("taylor", "newton")),
     *dict.fromkeys(p.how for row in ROWS.values() for p in row.plan(12).policies),
 ]

@@ -21,7 +21,7 @@ class Hermite(Taylor):
 
     @property
     def exact_degree(self) -> int:  # type: ignore[override]
-        whole = self.sigma == 1 if self.basis == "damped" else self.order == 1 and math.isclose(2 * self.sigma**2, 1)
+        whole = self.sigma == 1 if self.basis == "damped" else math.isclose(2 * self.sigma**2, 1)
         return min(self.order, 1) if whole else 0
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
