@@ -109,7 +109,7 @@ def test_repeated_blocks_keep_their_graphs(when, method, options):
     assert (graphs.graphs, graphs.calls) == (KINDS, BLOCKS * STEPS), "as many as without a cache"
     assert not torch.equal(plain, last)
     off = omnicache.methods()[method].off
-    with omnicache.cache(pipe, method, **{k: v for k, v in options.items() if k == "granularity"}, **off):
+    with omnicache.cache(pipe, method, **{k: v for k, v in options.items() if k in ("granularity", "front")}, **off):
         assert torch.equal(paint(pipe), plain)
     assert graphs.graphs == KINDS
 
