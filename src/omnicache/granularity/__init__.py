@@ -8,6 +8,7 @@ from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
+from omnicache.granularity.nth import Nth
 from omnicache.granularity.stack import Stack
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Inner",
     "Intersection",
     "Layers",
+    "Nth",
     "Stack",
     "Temporal",
     "Text",

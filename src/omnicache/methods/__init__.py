@@ -1,39 +1,9 @@
-"""The methods, one file a paper. Importing this package registers them all."""
+"""The methods, one file a paper: the directory is the table of contents. Importing this package registers them all."""
 
-from omnicache.methods import (
-    dbcache,
-    deepcache,
-    fewer_steps,
-    first_block_cache,
-    foca,
-    fora,
-    hicache,
-    none,
-    omnicache_layered,
-    omnicache_md,
-    omnicache_trajectory,
-    speca,
-    taylorseer,
-    teacache,
-    toca,
-    tomesd,
-)
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = [
-    "dbcache",
-    "deepcache",
-    "fewer_steps",
-    "first_block_cache",
-    "foca",
-    "fora",
-    "hicache",
-    "none",
-    "omnicache_layered",
-    "omnicache_md",
-    "omnicache_trajectory",
-    "speca",
-    "taylorseer",
-    "teacache",
-    "toca",
-    "tomesd",
-]
+__all__ = sorted(module.name for module in iter_modules(__path__))
+
+for _name in __all__:
+    import_module(f"{__name__}.{_name}")

@@ -17,7 +17,7 @@ from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
 from omnicache.runtime.run import Run
-from omnicache.runtime.signals import RETURNED, moving
+from omnicache.runtime.signals import RETURNED, STEP, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
@@ -100,7 +100,7 @@ class Pass:
         for signal in self.session.signals:
             if signal.at != at or self._known(signal):
                 continue
-            found = signal.probe(module, bound)
+            found = signal.probe(module, {**bound, STEP: self.step})
             if found is None:
                 self.trace.note(
                     f"{type(module).__name__} has no input for {type(signal).__name__}; its hidden states were watched."
@@ -141,7 +141,7 @@ class Pass:
 
     def tell(self, signal: Signal, module: nn.Module, out: Any) -> None:
         """Measure a signal on what a module has returned, for the steps to come."""
-        found = signal.probe(module, {RETURNED: out})
+        found = signal.probe(module, {RETURNED: out, STEP: self.step})
         now = () if found is None else (found,)
         self.branch.told[signal] = self._change(signal, now, self.branch.seen.get((signal, module), ()))
         self.branch.seen[signal, module] = own(now)

@@ -15,8 +15,10 @@ from omnicache.schema import Choice, Range
 PEEKED = " modulated"
 """Under this name, which no argument can have, ``Probe`` adds what the block handed to its attention,"""
 ENTERED = " entered"
-"""under this one what the first block was given, and under this what a module has returned."""
+"""under this one what the first block was given, under this what a module has returned,"""
 RETURNED = " returned"
+"""and under this the ``Step`` in progress."""
+STEP = " step"
 
 
 def moving(bound: Mapping[str, Any]) -> Tensors:
