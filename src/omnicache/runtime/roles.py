@@ -59,16 +59,16 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 f"`{policy.when}, {policy.how}` would do nothing. Plans that are added must act on different parts of the model, "
                 "such as whole blocks and the attention inside them."
             )
-        for site in sites:
+        for number, site in enumerate(sites):
             if site in self.governed:
                 continue  # an earlier policy governs it
             self.governed.add(site)
             if site.layout == "whole":
-                self._add(site.modules[0], Whole(site, policy, self._signatures))
+                self._add(site.modules[0], Whole(site, policy, self._signatures, number))
                 continue
             made = Chain if site.layout == "chain" else Region
             for i, module in enumerate(site.modules):
-                self._add(module, made(site, i, policy, self._signatures))
+                self._add(module, made(site, i, policy, self._signatures, number))
         if policy.which is not None and policy.which.shared:
             for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)
@@ -100,20 +100,24 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 late = model.family == "unet"  # its first block attends after most of its work is done
                 self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
         blocks = [site.modules[0] for site in model.sites("block")]
-        for depth in sorted({s.at for s in signals if isinstance(s.at, int)}):
+        depths = sorted({s.at for s in signals if isinstance(s.at, int)})
+        if blocks and (depths or any(p.how.needs_entry for p in self.plan.policies)):
+            self._add(blocks[0], Probe(0, blocks[0], self._signatures))
+        for depth in depths:
             if not 0 < depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
                 )
-            for at in (0, depth):
-                self._add(blocks[at], Probe(at, blocks[at], self._signatures))
+            self._add(blocks[depth], Probe(depth, blocks[depth], self._signatures))
         for signal in signals:
             if signal.at != "site":
                 continue
             sites = signal.where.select(model) if signal.where is not None else ()
             if not sites:
                 raise OmniCacheError(f"{self.plan.method} watches what {signal.where} returns, and {name} has no such part.")
-            self._add(sites[0].modules[-1], After(signal, sites[0].modules[-1]))
+            shown = sites if signal.each else sites[:1]
+            for i, site in enumerate(shown):
+                self._add(site.modules[-1], After(signal, site.modules[-1], i, len(shown)))
 
 
 class _Signatures(dict[nn.Module, Signature]):

@@ -3,13 +3,35 @@
 from omnicache.triggers.above import Above
 from omnicache.triggers.accumulate import Accumulate
 from omnicache.triggers.between import Between
+from omnicache.triggers.codebook import Codebook
 from omnicache.triggers.combine import And, Not, Or
 from omnicache.triggers.every import Every
 from omnicache.triggers.first import First
+from omnicache.triggers.foresight import Foresight
 from omnicache.triggers.last import Last
+from omnicache.triggers.magnitudes import Magnitudes
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
+from omnicache.triggers.responds import Responds
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
-__all__ = ["Above", "Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]
+__all__ = [
+    "Above",
+    "Accumulate",
+    "And",
+    "Between",
+    "Codebook",
+    "Every",
+    "First",
+    "Foresight",
+    "Last",
+    "Magnitudes",
+    "Not",
+    "Or",
+    "PowerLaw",
+    "Ramp",
+    "Responds",
+    "Table",
+    "Verify",
+]
