@@ -56,4 +56,4 @@ class BranchState:
             table.clear()
 
     def kept(self) -> list[Any]:
-        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen]
+        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen, self.told]

@@ -53,6 +53,8 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             sites = tuple(s for s in sites if policy.which.suits(s))
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
+        if policy.how.needs_input and sites[0].kind == "denoiser" and (why := _other_channels(self.model.model)):
+            raise OmniCacheError(f"{self.plan.method} keeps what the whole model adds to its latents, and {why}.")
         if all(site in self.governed for site in sites):
             raise OmniCacheError(
                 f"{self.plan.method}: {policy.where} is governed by earlier policies of the plan already, so the policy "
@@ -131,6 +133,14 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
     names = {module: name for name, module in model.named_modules()}
     paths = {".".join(parts[:n]) for m in hooked for parts in [names.get(m, "").split(".")] for n in range(1, len(parts))}
     return [(path, model.get_submodule(path)) for path in sorted(paths)]
+
+
+def _other_channels(model: nn.Module) -> str | None:
+    """Why a denoiser's output is no change of its latents, where its config says so."""
+    given, returned = (getattr(getattr(model, "config", None), f"{way}_channels", None) for way in ("in", "out"))
+    if not isinstance(given, int) or not isinstance(returned, int) or given == returned:
+        return None
+    return f"{type(model).__name__} takes {given} channels and returns {returned}"
 
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -204,9 +205,10 @@ class Run:
         known = []
         for branch in self.branches.values():
             shown = branch.told.get(signal, [])
-            like = next((found for found in shown if found is not None), None)
-            if like is not None:
-                rows = torch.stack([torch.full_like(like, torch.nan) if found is None else found for found in shown])
+            if like := [found for found in shown if found is not None]:
+                batch = math.gcd(*map(len, like))  # sites may see a film as sequences of one frame, or of one position
+                unknown = torch.full_like(like[0][:batch], torch.nan)
+                rows = torch.stack([unknown if found is None else found.view(batch, -1).mean(1) for found in shown])
                 known.append(rows if signal.each else rows[0])
         return torch.cat(known, -1) if known else None
 
@@ -229,7 +231,7 @@ class Run:
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        others = held_bytes([(b.selectors, b.seen) for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        others = held_bytes([(b.selectors, b.seen, b.told) for b in self.branches.values()], states, self.agreed, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:

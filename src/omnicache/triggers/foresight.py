@@ -43,7 +43,7 @@ class Foresight(Trigger):
         found = moment.signals.get(self.signal)
         now = found.detach().double().cpu() if found is not None else None
         if moment.step.index <= self.warmup and now is not None:
-            seen = (now, *seen)[: self.terms]
+            seen = (now, *(change for change in seen if change.shape == now.shape))[: self.terms]
         deepest = -1
         if moment.step.index >= self.warmup and now is not None and seen and seen[0].shape == now.shape:
             allowed = self.scale * torch.stack([change / 10**j for j, change in enumerate(seen)]).sum(0)

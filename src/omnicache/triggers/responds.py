@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from omnicache.granularity import Denoiser
 from omnicache.policy import Decision, Moment, Trigger, value
 from omnicache.runtime.signals import LatentChange, OutputChange, OutputSize
@@ -37,7 +39,7 @@ class Responds(Trigger):
             k, since = answered[:batch] / since, None
         if k is None or k.shape != moved.shape:
             return Decision.COMPUTE, (None, None, distance)
-        risen = k * moved / size[:batch]
+        risen = torch.where(moved == 0, moved, k * moved / size[:batch])  # an input that stands still needs no k
         gathered = risen if gathered is None else gathered + risen
         worst = float(gathered.max())
         due = not math.isfinite(worst) or worst >= self.threshold
