@@ -35,9 +35,8 @@ class TableGates:
         return torch.sigmoid(self.logits[step])
 
     def weigh(self, step: int) -> Weigh:
-        """The gates of a step, for a ``Mix``."""
-        soft = self.soft(step)
-        return lambda i, _: soft[i]
+        """The gates of a step, for a ``Mix``, made when they are asked for: gradients are recorded then."""
+        return lambda i, _: self.soft(step)[i]
 
     def worth(self, step: int, loss: torch.Tensor) -> torch.Tensor:
         """How much of the loss each module of a step saves when it is computed a little more, ``(modules,)``."""
