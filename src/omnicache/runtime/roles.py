@@ -131,13 +131,18 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
+    from omnicache.granularity import CrossAttention, Deep, Nth
 
     name = type(model.model).__name__
     if isinstance(policy.where, Deep):
         if model.family != "unet":
             return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
+    if isinstance(policy.where, Nth) and policy.where.of not in (None, len(policy.where.where.select(model))):
+        return (
+            f"{method}: the plan is for {policy.where.of} modules, and {name} has {len(policy.where.where.select(model))}. "
+            f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {method!r})."
+        )
     if isinstance(policy.where, CrossAttention):
         return f"{method} needs cross-attention, and {name} has none."
     return (

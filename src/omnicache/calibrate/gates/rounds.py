@@ -35,7 +35,7 @@ class Rounds:
     @property
     def rate(self) -> float:
         """A learning rate with which a logit can cross its range once in a short fit, and the papers' 0.01 in a long one."""
-        return max(TRAVEL / self.count, 0.01)
+        return min(max(TRAVEL / self.count, 0.01), 1.0)
 
     def __iter__(self) -> Iterator[int]:
         with bar("gates         ", self.count, self._progress) as done:
