@@ -52,8 +52,8 @@ def calibrate_harmonica(
         penalty: the paper's beta (7e-8 on DiT-XL/2 with 10 steps); None finds the one that leads to ``reuse``.
         iterations, minutes: the fit ends with whichever comes first. Only a fit that ends by iterations repeats itself exactly.
         rate: of AdamW (the paper: 0.01 for 20 000 iterations); None lets a gate cross its range once in what iterations there are.
-        refresh: how often in a fit ``lambda_n`` is measured anew, the error that reuse at step n adds to the final latent. Before
-            the first time all steps count alike.
+        refresh: how often in a fit ``lambda_n`` is measured anew, the error that reuse at step n adds to the final latent; less often
+            in short fits, so that it takes a third of them at most. Before the first time all steps count alike.
         batch: inputs that are drawn in one call.
         seed: of the noise.
     """
@@ -82,7 +82,8 @@ def calibrate_harmonica(
     with Mix(loop.model, modules).attached() as mix:
         rounds.first(lambda: along_the_student(loop, redrawn(calls[0], seed), mix, gates, limit, look))
         price.begin(torch.stack(worth))
-        due = {(k + 1) * rounds.count // (refresh + 1) for k in range(refresh)} - {0}
+        often = rounds.spare(refresh, (total + 2) / 8)  # half a square of evaluations; a round has four for each step
+        due = {(k + 1) * rounds.count // (often + 1) for k in range(often)}
         for i in rounds:
             losses.append([])
             drawn = redrawn(calls[i % len(calls)], seed + 1 + i)
