@@ -65,9 +65,7 @@ def test_the_table_gives_what_the_soft_mix_gives_with_gates_of_nought_and_one():
     with Mix(pipe.model, modules).attached() as mix:
         in_pairs(loop, {}, mix, lambda n: lambda i, _: hard[n][i], lambda n, out, truth: found.update({n: out.sample}))
     states = {}
-    hook = pipe.model.register_forward_pre_hook(
-        lambda m, a, k: states.update({len(states): (a, k)}), with_kwargs=True
-    )
+    hook = pipe.model.register_forward_pre_hook(lambda m, a, k: states.update({len(states): (a, k)}), with_kwargs=True)
     pipe()
     hook.remove()
     with omnicache.cache(pipe, "learning-to-cache", schedule=ROWS), torch.no_grad():

@@ -14,8 +14,8 @@ from omnicache.runtime.hook import Hook
 from omnicache.runtime.streams import Args, Signature, Tensors, layout_by_shape, tensors_of
 
 See = Callable[[int, int, int, Tensors, Tensors], None]
-"""Told ``(step, site, place, inputs, outputs)`` of each call of a site. ``place`` is the same for calls that follow one another from
-step to step: those of one guidance branch."""
+"""Told ``(step, site, place, inputs, outputs)`` of each call of a site. ``place`` is the same for calls that follow one another
+from step to step: those of one guidance branch."""
 
 
 def each_increment(

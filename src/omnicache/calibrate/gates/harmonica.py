@@ -52,8 +52,8 @@ def calibrate_harmonica(
         penalty: the paper's beta (7e-8 on DiT-XL/2 with 10 steps); None finds the one that leads to ``reuse``.
         iterations, minutes: the fit ends with whichever comes first. Only a fit that ends by iterations repeats itself exactly.
         rate: of AdamW (the paper: 0.01 for 20 000 iterations); None lets a gate cross its range once in what iterations there are.
-        refresh: how often in a fit ``lambda_n`` is measured anew, the error that reuse at step n adds to the final latent; less often
-            in short fits, so that it takes a third of them at most. Before the first time all steps count alike.
+        refresh: how often in a fit ``lambda_n`` is measured anew, the error that reuse at step n adds to the final latent. Less
+            often in short fits, so that it takes a third of them at most. Before the first time all steps count alike.
         batch: inputs that are drawn in one call.
         seed: of the noise.
     """

@@ -61,7 +61,9 @@ class Mix:
         return self._set(weigh=weigh, renews=renews)
 
     @contextmanager
-    def _set(self, keep: bool = False, weigh: Weigh | None = None, renews: Callable[[int], bool] = lambda i: False) -> Iterator[None]:
+    def _set(
+        self, keep: bool = False, weigh: Weigh | None = None, renews: Callable[[int], bool] = lambda i: False
+    ) -> Iterator[None]:
         self._keep, self._weigh, self._renews = keep, weigh, renews
         self._turns.clear()
         try:

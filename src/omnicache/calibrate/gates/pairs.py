@@ -24,7 +24,9 @@ def share_of_second_steps(method: str, reuse: float, total: int) -> float:
     """
     most = len(second_steps(total)) / total
     if reuse > most:
-        raise OmniCacheError(f"{method}: of {total} steps a share of {most:.2f} at most can be reused; reuse={reuse} was asked for.")
+        raise OmniCacheError(
+            f"{method}: of {total} steps a share of {most:.2f} at most can be reused; reuse={reuse} was asked for."
+        )
     return reuse / most
 
 
