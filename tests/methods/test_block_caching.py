@@ -1,5 +1,6 @@
 """Block Caching (arXiv 2312.03209): the tests that its reference asks for."""
 
+import itertools
 import math
 import random
 
@@ -77,7 +78,7 @@ def test_the_profile_is_what_blocks_add_and_is_divided_by_the_present():
     found = profile(loop, [{"dtype": torch.float64}], Transformers().select(discover(model)), progress=False)
     times = [float(t) for t in pipe.scheduler.timesteps]
     sizes = [1 + t / 1000 for t in times]
-    wanted = [abs(a - b) / b for a, b in zip(sizes, sizes[1:], strict=False)]
+    wanted = [abs(a - b) / b for a, b in itertools.pairwise(sizes)]
     for row in found:
         assert math.isinf(row[0])
         assert row[1:] == pytest.approx(wanted, rel=1e-6)

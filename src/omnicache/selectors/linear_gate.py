@@ -15,9 +15,9 @@ from omnicache.weights import Weights
 class LinearGate(Selector):
     """Each sample decides for itself whether a module runs, by a linear gate on what the module is given (LazyDiT).
 
-    ``s = sigmoid(sum over rows of w_n . z_row)``: a sum, not a mean, and no bias, as released, so a gate that was fitted at one size
-    does not hold at another. A sample is computed where ``s >= threshold``. Waits for the device at each module that it decides on,
-    since how many samples are computed must be known.
+    ``s = sigmoid(sum over rows of w_n . z_row)``: a sum, not a mean, and no bias, as released, so a gate that was fitted at one
+    size does not hold at another. A sample is computed where ``s >= threshold``. Waits for the device at each module that it
+    decides on, since how many samples are computed must be known.
 
     Attributes:
         weights: ``(steps, width)``, a vector ``w_n`` for each step.
