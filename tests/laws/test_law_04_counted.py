@@ -73,7 +73,7 @@ def test_calls_are_what_the_trace_says(case: Case, subject: Subject) -> None:
 
 
 def test_only_computed_values_are_learned(case: Case, subject: Subject) -> None:
-    """Whatever is kept at a step was computed at one at which, by the trace, modules were computed; an estimate never becomes history."""
+    """Whatever is kept was computed at a step at which, by the trace, modules were computed; an estimate never becomes history."""
     found = []
 
     def look(step: int, *_: Any) -> None:

@@ -11,7 +11,11 @@ import omnicache
 from omnicache.calibrate.blocks import lifetimes, profile, smallest
 from omnicache.calibrate.gates.loop import Loop
 from omnicache.granularity import Transformers
+from omnicache.methods.block_caching import block_caching
 from omnicache.models import discover
+from omnicache.plan import Plan
+from omnicache.predictors import ScaleShift
+from omnicache.weights import Weights
 
 from .tiny import Curves, Pipe, counted, dit, latte, sd3, text_unet, unet
 
@@ -128,3 +132,57 @@ def test_a_calibration_leaves_nothing_behind_also_when_it_fails():
         omnicache.calibrate(pipe, [{"label": "no"}], "block-caching", progress=False)
     assert {n: dict(m.__dict__) for n, m in pipe.model.named_modules()} == before[0]
     assert "step" not in pipe.scheduler.__dict__
+
+
+def test_an_identity_is_plain_caching_to_the_bit():
+    pipe, rows = Pipe(dit()), ("#.#.#.#.#.", "#...#...#.", "##.#.#.#.#")
+    with omnicache.cache(pipe, "block-caching", schedule=rows):
+        wanted = pipe()
+    same = torch.stack((torch.ones(TOTAL, 16), torch.zeros(TOTAL, 16)))
+    with omnicache.cache(pipe, "block-caching", schedule=rows, fits=((Weights(same),),) * 3):
+        assert torch.equal(pipe(), wanted)
+
+
+def test_scales_and_shifts_make_what_follows_a_line_exact():
+    """What each block adds is its direction times a curve of the time, so a scale says all, and a cached run is an uncached one."""
+    pipe = Pipe(Curves(lambda t: 1.0 + t / 500, layers=3), conditions=lambda label: {})
+    call = {"num_inference_steps": TOTAL, "dtype": torch.float64}
+    rows = {"progress": False, "threshold": 2.0, "scale_shift": True}
+    plain = pipe(**call)
+    plan = omnicache.calibrate(pipe, [1], "block-caching", **rows, **call)
+    assert all("." in row for row in plan.options["schedule"])
+    with omnicache.cache(pipe, plan):
+        fitted = pipe(**call)
+    with omnicache.cache(pipe, "block-caching", schedule=plan.options["schedule"]):
+        held = pipe(**call)
+    assert (fitted - plain).norm() < 1e-4 * (held - plain).norm()
+
+
+@pytest.mark.parametrize("model", [dit, sd3, text_unet], ids=lambda build: build.__name__)
+def test_a_fit_is_nearer_on_the_runs_it_was_fitted_to_and_survives_its_file(model, tmp_path):
+    pipe = Pipe(model())
+    options = {"progress": False, "threshold": 0.3, "scale_shift": True, "num_inference_steps": TOTAL}
+    plan = omnicache.calibrate(pipe, [1], "block-caching", **options)
+    assert any("." in row for row in plan.options["schedule"])
+    assert Plan.load(plan.save(tmp_path / "a.plan.json")) == plan
+
+    def draw():
+        return pipe(1, generator=torch.Generator().manual_seed(0))  # the noise of the calibration
+
+    plain = draw()
+    with omnicache.cache(pipe, plan):
+        fitted = draw()
+    with omnicache.cache(pipe, "block-caching", schedule=plan.options["schedule"]):
+        held = draw()
+    assert not torch.equal(fitted, held)
+    if model is not sd3:  # there each block is nearer, and the picture is as far as before
+        assert (fitted - plain).norm() < (held - plain).norm()
+
+
+def test_fits_must_be_as_many_as_blocks():
+    same = (Weights(torch.zeros(2, TOTAL, 16)),)
+    for schedule, fits in (("#.#.", (same,)), (("#.", "#."), (same,))):
+        with pytest.raises(omnicache.OmniCacheError, match="option fits"):
+            block_caching(schedule=schedule, fits=fits)
+    with pytest.raises(omnicache.OmniCacheError, match="scales and shifts"):
+        ScaleShift((Weights(torch.zeros(3)),))

@@ -99,8 +99,10 @@ def test_skipped_samples_are_as_many_as_the_gates_say():
         object.__setattr__(policy, "which", Telling(policy.which.weights))
     sizes = []
     hooks = [
-        s.modules[0].register_forward_pre_hook(lambda m, a, k: sizes.append(len(a[0] if a else k["hidden_states"])), with_kwargs=True)
-        for s in modules(pipe.model)
+        site.modules[0].register_forward_pre_hook(
+            lambda m, a, k: sizes.append(len(a[0] if a else k["hidden_states"])), with_kwargs=True
+        )
+        for site in modules(pipe.model)
     ]
     with omnicache.cache(pipe, plan) as run:
         pipe(label=[1, 2, 3])

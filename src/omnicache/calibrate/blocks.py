@@ -20,6 +20,7 @@ from omnicache.plan import Plan
 from omnicache.registry import Range
 from omnicache.runtime.streams import Tensors
 from omnicache.tables import Rows
+from omnicache.weights import Weights
 
 Profile = list[list[float]]
 """For each block the change of what it adds, by step; infinite where it is not known."""
@@ -33,6 +34,7 @@ def calibrate_block_caching(
     *,
     threshold: Annotated[float, Range(0)] = 0.5,
     reuse: Annotated[float, Range(0, 0.98)] | None = None,
+    scale_shift: bool = False,
     batch: Annotated[int, Range(1)] = 4,
 ) -> Plan:
     """Measure how much what each block adds changes from step to step, and keep it until that comes to ``threshold``
@@ -41,6 +43,8 @@ def calibrate_block_caching(
     Args:
         threshold: the change that is tolerated, accumulated since the last computation (the paper's delta).
         reuse: share of all blocks and steps to reuse, in place of ``threshold``: the smallest one is taken that reuses so many.
+        scale_shift: whether what is kept is scaled and shifted, by channel and step, as fits the same runs best (least squares).
+            A substitute for the paper's scale-shift layers, which are distilled in days on eight GPUs.
         batch: inputs that are drawn in one call.
     """
     from omnicache.methods.block_caching import block_caching
@@ -50,7 +54,9 @@ def calibrate_block_caching(
     found = profile(loop, calls, sites, progress)
     if reuse is not None:
         threshold = smallest(found, reuse)
-    plan = block_caching(schedule=lifetimes(found, threshold))
+    schedule = lifetimes(found, threshold)
+    fits = fitted(loop, calls, sites, schedule, progress) if scale_shift else ()
+    plan = block_caching(schedule=schedule, fits=fits)
     known = [[None if math.isinf(d) else d for d in row] for row in found]
     return plan.with_measured(change=known, threshold=threshold, **remeasure(pipe, calls, plan, 1))
 
@@ -93,6 +99,51 @@ def lifetimes(found: Profile, threshold: float) -> Rows:
     return tuple(rows)
 
 
+def fitted(
+    loop: Loop, calls: Sequence[Mapping[str, Any]], sites: Sequence[Site], schedule: Rows, progress: bool = True
+) -> tuple[tuple[Weights, ...], ...]:
+    """Scales and shifts that bring what was kept, by ``schedule``, closest to what each block adds along uncached runs.
+
+    For each block, and each tensor of what it gives, ``(2, steps, channels)``; ones and noughts at computed steps.
+    """
+    kept: dict[tuple[int, int], Tensors] = {}
+    sums: dict[tuple[int, int, int], torch.Tensor] = {}  # by site, tensor and step: (5, channels)
+
+    def see(step: int, site: int, place: int, x: Tensors, y: Tensors) -> None:
+        now = tuple(b - a for a, b in zip(x, y, strict=True))
+        old = kept.get((site, place))
+        if schedule[site][step] == "#" or old is None:
+            kept[site, place] = now
+            return
+        for k, (a, b) in enumerate(zip(old, now, strict=True)):
+            p, q = (t.movedim(1 if t.ndim == 4 else -1, -1).flatten(0, -2).double() for t in (a, b))
+            new = torch.stack((torch.full_like(p[0], len(p)), p.sum(0), q.sum(0), (p * p).sum(0), (p * q).sum(0))).cpu()
+            sums[site, k, step] = sums.get((site, k, step), 0) + new
+
+    each_increment(loop, calls, sites, progress, "scale and shift ", kept.clear, see)
+    made = []
+    for i, row in enumerate(schedule):
+        tensors = sorted({k for site, k, _ in sums if site == i})
+        made.append(tuple(Weights(_lines([sums.get((i, k, n)) for n in range(len(row))])) for k in tensors))
+    return tuple(made)
+
+
+def _lines(sums: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """Slopes and intercepts, ``(2, steps, channels)``, from sums of ``1, x, y, x^2, x y``; the identity where there are none."""
+    channels = next(s.shape[1] for s in sums if s is not None)
+    found = torch.zeros(2, len(sums), channels)
+    found[0] = 1
+    for n, each in enumerate(sums):
+        if each is None:
+            continue
+        count, x, y, xx, xy = each
+        spread = xx / count - (x / count) ** 2
+        known = spread > 1e-12 * (xx / count)
+        slope = torch.where(known, (xy / count - x * y / count**2) / spread.clamp_min(1e-30), 1.0)
+        found[0, n], found[1, n] = slope, (y - slope * x) / count
+    return found
+
+
 def smallest(found: Profile, reuse: float) -> float:
     """The smallest threshold that reuses at least a share ``reuse``, to a thousandth; the largest possible if none does."""
 
@@ -108,4 +159,4 @@ def smallest(found: Profile, reuse: float) -> float:
     return high
 
 
-__all__ = ["calibrate_block_caching", "lifetimes", "profile", "smallest"]
+__all__ = ["calibrate_block_caching", "fitted", "lifetimes", "profile", "smallest"]

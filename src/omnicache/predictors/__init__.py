@@ -6,6 +6,7 @@ from omnicache.predictors.hermite import Hermite
 from omnicache.predictors.hold import Hold
 from omnicache.predictors.linear import Linear
 from omnicache.predictors.residual import Residual
+from omnicache.predictors.scale_shift import ScaleShift
 from omnicache.predictors.taylor import Taylor
 
-__all__ = ["Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "Taylor"]
+__all__ = ["Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "ScaleShift", "Taylor"]
