@@ -68,6 +68,9 @@ class Row:
     mixes: bool = False
     """Whether what it leaves out of attention changes the rest, so that only feed-forward modules keep what stays the same."""
 
+    bent: bool = False
+    """Whether what it fills in is not what was computed, even where nothing changes, which only its other policies keep."""
+
     def plan(self, total: int, options: Mapping[str, Any] | None = None) -> Plan:
         """Calibrated methods get a schedule by hand, and carry half of the noise. Options that are functions are told the length of
         the run."""
@@ -209,6 +212,16 @@ ROWS: dict[str, Row] = {
         None,
         {"schedule": begin, "threshold": 1.5},
         begin,
+    ),
+    "fastcache": Row(
+        "fastcache",
+        {"maps": ((),) * 3, "threshold": 0.4, "motion": None},
+        ("dit", "sd3"),
+        "layers",
+        None,
+        {"threshold": math.inf},
+        begin,
+        bent=True,
     ),
     "omnicache-trajectory/module": Row(
         "omnicache-trajectory",

@@ -13,6 +13,8 @@ from tests.tiny import built
 from torch import Tensor
 
 import omnicache
+from omnicache.granularity import MLP, Attention
+from omnicache.models import discover
 from omnicache.weights import Weights
 
 from .parts import STEPS, autoencoder, denoiser, draw, drawn, pipeline
@@ -65,6 +67,7 @@ WHOLE_BLOCKS = [
     ("after", "omnicache-trajectory", {"schedule": "#.#..#", "gamma": (None, 0.5, None, 0.5, 0.5, None)}),
     ("before", "omnicache-layered", {"schedule": "#.#..#"}),
     ("after", "block-caching", {"schedule": "#.#..#"}),
+    ("before", "fastcache", {"maps": ((),) * 3, "threshold": 9.0, "motion": None}),
     ("after", "hicache", {"interval": 3, "warmup": 2}),
     ("before", "foca", {"interval": 3, "warmup": 2}),
     ("after", "first-block-cache", {"threshold": 9.0, "longest": 2}),
@@ -75,9 +78,9 @@ WHOLE_BLOCKS = [
 
 def test_every_method_that_reuses_whole_blocks_is_tried_here():
     """Or it looks inside blocks, and refuses compiled ones."""
-    learned = dict.fromkeys(("learning-to-cache", "harmonica"), {"schedule": "#.#..#"})
-    gates = tuple(Weights(torch.zeros(6, 8)) for _ in range(8))
-    inside = {"toca": {}, "speca": {}, "omnicache-md": {}, "tomesd": {}, **learned}
+    gated = (Attention() | MLP()).select(discover(flux().transformer))
+    table, gates = {"schedule": "#.#..#"}, tuple(Weights(torch.zeros(6, 8)) for _ in gated)
+    inside = {"toca": {}, "speca": {}, "omnicache-md": {}, "tomesd": {}, "learning-to-cache": table, "harmonica": table}
     inside["lazydit"] = {"schedule": "#.#.#.", "gates": gates}
     none = {"none", "fewer-steps"}
     assert set(omnicache.methods()) - set(inside) - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}

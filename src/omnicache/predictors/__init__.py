@@ -1,5 +1,6 @@
 """How to fill in."""
 
+from omnicache.predictors.affine import Affine
 from omnicache.predictors.foca import Foca
 from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hermite import Hermite
@@ -9,4 +10,4 @@ from omnicache.predictors.residual import Residual
 from omnicache.predictors.scale_shift import ScaleShift
 from omnicache.predictors.taylor import Taylor
 
-__all__ = ["Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "ScaleShift", "Taylor"]
+__all__ = ["Affine", "Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "ScaleShift", "Taylor"]

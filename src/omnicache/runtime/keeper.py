@@ -133,6 +133,8 @@ class Keeper:
 
     def _entry_bytes(self, cell: Cell) -> int:
         """What one value of a site takes on the device."""
+        if not cell.policy.how.remembers:
+            return 0
         return sum(
             count * (HALF if self._halves(dtype) else dtype).itemsize
             for count, (dtype, device) in zip(cell.counts, cell.form, strict=True)

@@ -100,13 +100,13 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 late = model.family == "unet"  # its first block attends after most of its work is done
                 self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
         blocks = [site.modules[0] for site in model.sites("block")]
-        for depth in sorted({s.at for s in signals if isinstance(s.at, int)}):
-            if not 0 < depth < len(blocks):
+        depths = {s.at for s in signals if isinstance(s.at, int)}
+        for depth in sorted(depths | {0}) if depths else ():
+            if not 0 <= depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
                 )
-            for at in (0, depth):
-                self._add(blocks[at], Probe(at, blocks[at], self._signatures))
+            self._add(blocks[depth], Probe(depth, blocks[depth], self._signatures))
         for signal in signals:
             if signal.at != "site":
                 continue

@@ -70,12 +70,12 @@ class ProbeChange(_Change):
     """Relative change of what the first blocks make of the stream, before the others decide whether to run.
 
     Attributes:
-        depth: so many blocks are run at every step, and looked at.
+        depth: so many blocks are looked at: what "visited" shows is told of 0, too, which is what the first block is given.
         of: "increment" is what they have added (First-Block-Cache, DBCache), "output" what they hand on (DiCache).
         against: the last step that was computed, or the last one "visited".
     """
 
-    depth: Annotated[int, Range(1)] = 1
+    depth: Annotated[int, Range(0)] = 1
     of: Annotated[str, Choice(("increment", "output"))] = "increment"
     against: Annotated[str, Choice(("computed", "visited"))] = "computed"  # pyright: ignore[reportIncompatibleVariableOverride]
     norm: Annotated[str, Choice(("l1", "l2"))] = "l1"
@@ -89,6 +89,23 @@ class ProbeChange(_Change):
         if self.of == "increment" and found and entered is not None and entered.shape == found[0].shape:
             return found[0] - entered
         return found[0] if found else None
+
+
+@value
+class ChiSquareChange(ProbeChange):
+    """The squared relative change of what the first blocks hand on, over its limit ``chi^2 / ND`` (FastCache, as published):
+    ``1 + z sqrt(2 / ND)`` for ``ND`` numbers a sample. That is hardly above 1, so any change below the whole passes."""
+
+    of: Annotated[str, Choice(("increment", "output"))] = "output"
+    against: Annotated[str, Choice(("computed", "visited"))] = "visited"  # pyright: ignore[reportIncompatibleVariableOverride]
+    z: float = 1.96
+
+    def sums(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        found = change_sums(now, before, "l2")
+        return torch.cat((found, torch.full_like(found[:1], now[0].numel())))
+
+    def change(self, sums: torch.Tensor) -> torch.Tensor:
+        return change_of(sums[:2], "l2").square() / (1 + self.z * (2 / sums[2]).sqrt())
 
 
 @value

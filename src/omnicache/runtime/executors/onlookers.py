@@ -126,9 +126,8 @@ class Probe:
             bound = self.signature.bind(args, kwargs)
             if self.at == 0:
                 p.entered = next(iter(own(moving(bound)[:1])), None)
-            else:
-                seen = self._peek(p, args, kwargs) if self.attention else None
-                p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})
+            seen = self._peek(p, args, kwargs) if self.attention else None
+            p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})
         return proceed(args, kwargs)
 
     def _peek(self, p: Pass, args: Args, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
