@@ -275,12 +275,15 @@ class Chosen:
             and a site of which nothing is kept is computed whole.
         weights: ``(all rows, m)``, of the stand-ins; None for one.
         merge: whether a row that is computed is given the mean of all rows that it stands for.
+        whole: whether the sequences are those of some entries as they are, so that all that goes with an entry, of whatever shape,
+            goes with it.
     """
 
     index: torch.Tensor
     stand_in: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     merge: bool = False
+    whole: bool = False
 
 
 class Selector:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from tests.tiny import KINDS, STEPS, Always, Pipe, evaluations, picture, sample
+from tests.tiny import KINDS, STEPS, Always, Pipe, drawn, evaluations, picture, sample
 from torch import nn
 
 import omnicache
 from omnicache.plan import Plan
 from omnicache.triggers import Every
+from omnicache.weights import Weights
 
 LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 """Those that are crossed with methods and models. 9, 12 and 13 are about predictors, kernels and methods of one's own."""
@@ -69,14 +70,16 @@ class Row:
     mixes: bool = False
     """Whether what it leaves out of attention changes the rest, so that only feed-forward modules keep what stays the same."""
 
+    bent: bool = False
+    """Whether what it fills in is not what was computed, even where nothing changes, which only its other policies keep."""
+
     def plan(self, total: int, options: Mapping[str, Any] | None = None) -> Plan:
-        """Calibrated methods get a schedule by hand, and carry half of the noise."""
+        """Calibrated methods get a schedule by hand, and carry half of the noise. Options that are functions are told the length of
+        the run."""
         given = {**self.options, **(options or {})}
-        if "schedule" in given:
-            marks = given["schedule"](total) if callable(given["schedule"]) else given["schedule"]
-            given["schedule"] = marks
-            if self.method == "omnicache-trajectory":
-                given["gamma"] = tuple(0.5 if m == "." else None for m in marks)
+        given = {name: v(total) if callable(v) else v for name, v in given.items()}
+        if self.method == "omnicache-trajectory":
+            given["gamma"] = tuple(0.5 if m == "." else None for m in given["schedule"])
         return omnicache.methods()[self.method].plan(**given)
 
     def off(self, total: int) -> Plan:
@@ -95,6 +98,20 @@ _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
 _sixth = marked(lambda i, n: i == 0 or (i - 1) % 6 == 0 or i >= n - 2)
 _first2_and_last = marked(lambda i, n: i < 2 or i == n - 1)
+_by_module = ("#.##.#.#.#", "##########", "##.#.##.#.", "#...#..#..", "##.#.##.#.", "#.##.#.#.#")
+
+
+def _parts(n: int) -> tuple[str, ...]:
+    """A table for six modules."""
+    return tuple((2 * row)[:n] for row in _by_module)
+
+
+def _gates(modules: int) -> Callable[[int], tuple[Weights, ...]]:
+    """Gates of modules of width 16, by length of the run."""
+    return lambda n: tuple(Weights(0.3 * drawn(n, 16, seed=700 + i)) for i in range(modules))
+
+
+_second = marked(lambda i, n: i % 2 == 0)
 _first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
 ROWS: dict[str, Row] = {
@@ -232,6 +249,38 @@ ROWS: dict[str, Row] = {
     "omnicache-layered": Row(
         "omnicache-layered", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin
     ),
+    "learning-to-cache": Row("learning-to-cache", {"schedule": _second}, ANY, "module", _second, {"schedule": begin}, begin),
+    "learning-to-cache/table": Row("learning-to-cache", {"schedule": _parts}, ("dit",), "layers", None, {"schedule": begin}, begin),
+    "harmonica": Row("harmonica", {"schedule": _trajectory}, ANY, "module", _trajectory, {"schedule": begin}, begin),
+    "block-caching": Row("block-caching", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin),
+    "lazydit": Row(
+        "lazydit",
+        {"schedule": _second, "gates": _gates(6)},
+        ("dit",),
+        "layers",
+        None,
+        {"schedule": begin, "threshold": 1.5},
+        begin,
+    ),
+    "lazydit/joint": Row(
+        "lazydit",
+        {"schedule": _second, "gates": _gates(8)},
+        ("sd3",),
+        "layers",
+        None,
+        {"schedule": begin, "threshold": 1.5},
+        begin,
+    ),
+    "fastcache": Row(
+        "fastcache",
+        {"maps": ((),) * 3, "threshold": 0.4, "motion": None},
+        ("dit", "sd3"),
+        "layers",
+        None,
+        {"threshold": math.inf},
+        begin,
+        bent=True,
+    ),
     "omnicache-trajectory/module": Row(
         "omnicache-trajectory",
         {"schedule": _trajectory, "granularity": "module", "cutoff": 0.25, "switch": 6},
@@ -299,7 +348,7 @@ class Subject:
 
     def strip(self, plan: Plan) -> str | None:
         """The schedule that ``plan`` must show."""
-        if self.real and "schedule" in plan.options:
+        if self.real and self.row.method == "omnicache-trajectory":
             return str(plan.options["schedule"])
         return self.row.strip(self.total) if self.row.strip is not None else None
 

@@ -74,13 +74,13 @@ def test_calls_are_what_the_trace_says(case: Case, subject: Subject) -> None:
 
 
 def test_only_computed_values_are_learned(case: Case, subject: Subject) -> None:
-    """Whatever is kept at a step was computed at one that the trace shows as computed; an estimate never becomes history."""
+    """Whatever is kept was computed at a step at which, by the trace, modules were computed; an estimate never becomes history."""
     found = []
 
     def look(step: int, *_: Any) -> None:
         for state in kept(run)[0][0]:
             learned = {(e.step.branch, e.step.index) for e in reach(state, Entry)}
-            done = {(r.step.branch, r.step.index) for r in run.trace.records if r.mark == "#"}
+            done = {(r.step.branch, r.step.index) for r in run.trace.records if r.computed}
             assert learned <= done
             found.extend(learned)
 

@@ -11,6 +11,8 @@ from tests.tiny import deaf
 
 import omnicache
 from omnicache.granularity import MLP
+from omnicache.policy import Policy
+from omnicache.triggers import Every
 
 LAW = 8
 
@@ -26,6 +28,8 @@ def test_what_does_not_change_is_kept_exactly(case: Case, subject: Subject) -> N
     plan = subject.row.plan(subject.pipe.total)
     if subject.row.mixes:
         plan = replace(plan, policies=tuple(replace(p, where=MLP()) for p in plan.policies[:1]))
+    if subject.row.bent:
+        plan = replace(plan, policies=(*(p for p in plan.policies if p.how.remembers), Policy(Every(3), MLP())))
     with omnicache.cache(subject.pipe, plan) as run:
         subject.sample(still=True, watch=watch)
     assert len(outs) == (1 if case.guidance == "batched" else 2)

@@ -11,6 +11,7 @@ from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
 from omnicache.granularity.stack import Stack
+from omnicache.granularity.transformers import Transformers
 
 __all__ = [
     "MLP",
@@ -30,5 +31,6 @@ __all__ = [
     "Stack",
     "Temporal",
     "Text",
+    "Transformers",
     "Union",
 ]

@@ -1,6 +1,7 @@
 """How to fill in."""
 
 from omnicache.predictors.adams_bashforth import AdamsBashforth
+from omnicache.predictors.affine import Affine
 from omnicache.predictors.aligned import Aligned
 from omnicache.predictors.foca import Foca
 from omnicache.predictors.frequencies import Frequencies
@@ -9,10 +10,12 @@ from omnicache.predictors.hermite import Hermite
 from omnicache.predictors.hold import Hold
 from omnicache.predictors.linear import Linear
 from omnicache.predictors.residual import Residual
+from omnicache.predictors.scale_shift import ScaleShift
 from omnicache.predictors.taylor import Taylor
 
 __all__ = [
     "AdamsBashforth",
+    "Affine",
     "Aligned",
     "Foca",
     "Frequencies",
@@ -21,5 +24,6 @@ __all__ = [
     "Hold",
     "Linear",
     "Residual",
+    "ScaleShift",
     "Taylor",
 ]

@@ -102,11 +102,10 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 late = model.family == "unet"  # its first block attends after most of its work is done
                 self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
         blocks = [site.modules[0] for site in model.sites("block")]
-        depths = sorted({s.at for s in signals if isinstance(s.at, int)})
-        if blocks and (depths or any(p.how.needs_entry for p in self.plan.policies)):
-            self._add(blocks[0], Probe(0, blocks[0], self._signatures))
-        for depth in depths:
-            if not 0 < depth < len(blocks):
+        depths = {s.at for s in signals if isinstance(s.at, int)}
+        entered = depths or (blocks and any(p.how.needs_entry for p in self.plan.policies))
+        for depth in sorted(depths | {0}) if entered else ():
+            if not 0 <= depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
                 )
@@ -145,13 +144,18 @@ def _other_channels(model: nn.Module) -> str | None:
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
+    from omnicache.granularity import CrossAttention, Deep, Nth
 
     name = type(model.model).__name__
     if isinstance(policy.where, Deep):
         if model.family != "unet":
             return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
+    if isinstance(policy.where, Nth) and policy.where.of not in (None, len(policy.where.where.select(model))):
+        return (
+            f"{method}: the plan is for {policy.where.of} modules, and {name} has {len(policy.where.where.select(model))}. "
+            f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {method!r})."
+        )
     if isinstance(policy.where, CrossAttention):
         return f"{method} needs cross-attention, and {name} has none."
     return (

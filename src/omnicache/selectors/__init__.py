@@ -2,8 +2,10 @@
 
 from omnicache.selectors.frames import Frames
 from omnicache.selectors.frames_and_tokens import FramesAndTokens
+from omnicache.selectors.linear_gate import LinearGate
+from omnicache.selectors.motion import Motion
 from omnicache.selectors.positions import Positions
 from omnicache.selectors.scores import TokenScores
 from omnicache.selectors.tokens import Tokens
 
-__all__ = ["Frames", "FramesAndTokens", "Positions", "TokenScores", "Tokens"]
+__all__ = ["Frames", "FramesAndTokens", "LinearGate", "Motion", "Positions", "TokenScores", "Tokens"]

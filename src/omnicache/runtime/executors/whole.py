@@ -42,7 +42,6 @@ class Whole:
                 p.trace.note(f"{alike} is always computed: rows cannot be taken alone, because {why}.")
                 return p.computes(proceed, args, kwargs)
             if out is not None:
-                p.count("partial", self.policy)
                 return out
         if seen is not None and reuses and cell.ready(p.lag):
             x = self._streams(seen, args, kwargs)
