@@ -131,12 +131,12 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
+    from omnicache.granularity import CrossAttention, Deep, Encoder
 
     name = type(model.model).__name__
+    if isinstance(policy.where, (Deep, Encoder)) and model.family != "unet":
+        return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
     if isinstance(policy.where, Deep):
-        if model.family != "unet":
-            return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
     if isinstance(policy.where, CrossAttention):
         return f"{method} needs cross-attention, and {name} has none."
