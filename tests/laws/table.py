@@ -163,6 +163,9 @@ ROWS: dict[str, Row] = {
     ),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "faster-diffusion": Row(
+        "faster-diffusion", {"interval": 3, "noise": 0.0}, UNETS, "deep", every_third, {"interval": 1000, "noise": 0.0}, begin
+    ),
     "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),
     "omnicache-md/film": Row(
         "omnicache-md", {"token": 0.5, "frame": 0.34, "block": 0.4}, ("latte",), "rows", begin, {"token": 0.5}, begin, mixes=True

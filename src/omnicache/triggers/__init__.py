@@ -9,7 +9,23 @@ from omnicache.triggers.first import First
 from omnicache.triggers.last import Last
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
+from omnicache.triggers.steps import Steps
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
-__all__ = ["Above", "Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]
+__all__ = [
+    "Above",
+    "Accumulate",
+    "And",
+    "Between",
+    "Every",
+    "First",
+    "Last",
+    "Not",
+    "Or",
+    "PowerLaw",
+    "Ramp",
+    "Steps",
+    "Table",
+    "Verify",
+]
