@@ -163,6 +163,15 @@ ROWS: dict[str, Row] = {
     ),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "feb-cache": Row(
+        "feb-cache",
+        {"schedule": _trajectory, "scaling": "none"},
+        (*TRANSFORMERS, "unet"),
+        "module",
+        _trajectory,
+        {"schedule": begin},
+        begin,
+    ),
     "faster-diffusion": Row(
         "faster-diffusion", {"interval": 3, "noise": 0.0}, UNETS, "deep", every_third, {"interval": 1000, "noise": 0.0}, begin
     ),
