@@ -49,7 +49,7 @@ class Row:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
         where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
-            less than blocks), "deep" or "nothing"; "rows" if it calls all of them, for fewer rows.
+            less than blocks), "deep", "denoiser" (the model itself) or "nothing"; "rows" if it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -163,6 +163,7 @@ ROWS: dict[str, Row] = {
     ),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "ertacache": Row("ertacache", {"schedule": _trajectory}, ANY, "denoiser", _trajectory, {"schedule": begin}, begin),
     "feb-cache": Row(
         "feb-cache",
         {"schedule": _trajectory, "scaling": "none"},
