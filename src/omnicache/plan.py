@@ -15,7 +15,7 @@ import torch
 from omnicache import schema, weights
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.guards import Guards
-from omnicache.policy import VALUES, Corrector, Policy, Trigger
+from omnicache.policy import VALUES, Policy, Trigger
 from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hold import Hold
 from omnicache.weights import Weights
@@ -63,8 +63,12 @@ class Plan:
                 raise OmniCacheError(f"{self.method}: FromKept() makes rows of others, and without `which` there are no others.")
         if sum(p.fix is not None for p in self.policies) > 1:
             raise OmniCacheError(f"{self.method}: only one policy of a plan can have a corrector (`fix`).")
+        if any(p.ahead > 1 for p in self.policies) and (len(self.policies) > 1 or self.triggers[0].signals):
+            raise OmniCacheError(
+                f"{self.method}: `ahead` evaluates several steps at once, for plans of one policy whose trigger has no signals."
+            )
         for policy in self.policies:
-            if policy.when.signals and policy.fix is not None and type(policy.fix).rehearse is not Corrector.rehearse:
+            if policy.when.signals and policy.fix is not None and policy.fix.rehearses:
                 raise OmniCacheError(
                     f"{self.method}: {type(policy.fix).__name__} rehearses a step before it runs, and {policy.when} decides only "
                     "by what it sees while it runs, so nothing would be corrected. Take a trigger without signals, such as "
@@ -81,6 +85,16 @@ class Plan:
         """Whether any part of it must know how rows lie in a picture or film."""
         parts = [part for p in self.policies for part in (p.which, p.how)] + [s for t in self.triggers for s in t.signals]
         return any(part is not None and part.needs_grid for part in parts)
+
+    @property
+    def fixing(self) -> Policy | None:
+        """The policy that has a corrector."""
+        return next((p for p in self.policies if p.fix is not None), None)
+
+    def misfit(self, scheduler: Any) -> str | None:
+        """Why the plan cannot act on a scheduler's steps, as a sentence without its full stop; None if it can."""
+        fixing = self.fixing
+        return fixing.fix.misfit(scheduler) if fixing is not None and fixing.fix is not None else None
 
     def __add__(self, other: Plan) -> Plan:
         """Both at once: where this plan computes, ``other`` may still reuse parts inside, and the reverse.

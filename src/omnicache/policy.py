@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import torch
 from typing_extensions import dataclass_transform
@@ -321,10 +321,51 @@ class Selector:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """What a scheduler's step is about to be given, and where it stands.
+
+    Attributes:
+        step: the step.
+        output: the model's output, after guidance.
+        sample: the latents.
+        reused: whether the corrector's policy has reused anything at this step.
+        time: from 1, pure noise, to 0.
+        sigmas: the scheduler's noise levels before and after the step; None where it lists none.
+        spread: how much larger than of unit variance this scheduler lets latents be, where noise is added to data and takes
+            nothing away from it; 1 for all others.
+    """
+
+    step: Step
+    output: torch.Tensor
+    sample: torch.Tensor
+    reused: bool = False
+    time: float = 1.0
+    sigmas: tuple[float, float] | None = None
+    spread: float = 1.0
+
+
 class Corrector:
-    """Repairs the denoiser's output on reuse steps."""
+    """Repairs the denoiser's output on reuse steps, or acts on what the sampler makes of it at every step.
+
+    Each guidance branch of a run has a state of its own for ``learn`` and ``apply``, and each run one for ``sample``.
+    """
 
     def init(self) -> Any:
+        return None
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether it ever asks for rehearsals."""
+        return type(self).rehearse is not Corrector.rehearse
+
+    @property
+    def samples(self) -> bool:
+        """Whether it acts at the sampler, so that there must be one."""
+        return type(self).sample is not Corrector.sample
+
+    def misfit(self, scheduler: Any) -> str | None:
+        """Why it cannot act on a scheduler's steps, as a sentence without its full stop; None if it can."""
         return None
 
     def rehearse(self, step: Step) -> tuple[int, ...]:
@@ -341,6 +382,15 @@ class Corrector:
     def apply(self, state: Any, step: Step, estimate: torch.Tensor) -> torch.Tensor:
         """The repaired output of a reuse step."""
         return estimate
+
+    def sample(self, state: Any, given: Sampling) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """The output and the latents that the scheduler gets in place of those given, and the new state. Asked at every step."""
+        return given.output, given.sample, state
+
+    def lag(self, state: Any) -> float:
+        """How many times as large as listed the noise level of the latents is, for the model to be told, after ``sample`` has
+        left some of the scheduler's way for later. State as of ``sample``."""
+        return 1.0
 
 
 def _hold() -> Predictor:
@@ -359,6 +409,8 @@ class Policy:
         how: what stands in for a value that is not computed.
         which: rows of each site that are computed even then.
         fix: a repair of the denoiser's output.
+        ahead: at most so many reuse steps in a row are evaluated at once, in one batch at the first of them; 0 one by one. For
+            places that free the model of its latents when they are reused; elsewhere the trace says that it was not done.
     """
 
     when: Trigger
@@ -366,3 +418,4 @@ class Policy:
     how: Predictor = field(default_factory=_hold)
     which: Selector | None = None
     fix: Corrector | None = None
+    ahead: Annotated[int, schema.Range(0)] = 0

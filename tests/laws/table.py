@@ -26,8 +26,6 @@ LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
 UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
 ANY = (*TRANSFORMERS, *UNETS)
-SAME = tuple(name for name in ANY if name not in ("dit", "sd3"))
-"""Those whose output has the shape of the latents; the others have more channels."""
 Found = TypeVar("Found")
 
 
@@ -52,7 +50,7 @@ class Row:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
         where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
-            less than blocks), "deep", "denoiser" (all) or "nothing"; "rows" if it calls all of them, for fewer rows.
+            less than blocks), "deep", "denoiser" (the model itself) or "nothing"; "rows" if it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -183,7 +181,7 @@ ROWS: dict[str, Row] = {
         begin,
     ),
     "easycache": Row(
-        "easycache", {"threshold": 0.5, "warmup": 2}, SAME, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
+        "easycache", {"threshold": 0.5, "warmup": 2}, ANY, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
     ),
     "magcache": Row(
         "magcache",
@@ -238,6 +236,19 @@ ROWS: dict[str, Row] = {
     "dicache": Row("dicache", {"threshold": 0.3}, TRANSFORMERS, "layers", None, {"threshold": math.inf, "warmup": 0.0}, ends),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "ertacache": Row("ertacache", {"schedule": _trajectory}, ANY, "denoiser", _trajectory, {"schedule": begin}, begin),
+    "feb-cache": Row(
+        "feb-cache",
+        {"schedule": _trajectory, "scaling": "none"},
+        (*TRANSFORMERS, "unet"),
+        "module",
+        _trajectory,
+        {"schedule": begin},
+        begin,
+    ),
+    "faster-diffusion": Row(
+        "faster-diffusion", {"interval": 3, "noise": 0.0}, UNETS, "deep", every_third, {"interval": 1000, "noise": 0.0}, begin
+    ),
     "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),
     "omnicache-md/film": Row(
         "omnicache-md", {"token": 0.5, "frame": 0.34, "block": 0.4}, ("latte",), "rows", begin, {"token": 0.5}, begin, mixes=True

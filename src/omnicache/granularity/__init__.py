@@ -6,6 +6,7 @@ from omnicache.granularity.axis import Inner, Temporal, Text
 from omnicache.granularity.block import Block, Blocks
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
+from omnicache.granularity.encoder import Encoder
 from omnicache.granularity.final import Final
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
@@ -23,6 +24,7 @@ __all__ = [
     "Denoiser",
     "Difference",
     "Else",
+    "Encoder",
     "Final",
     "Inner",
     "Intersection",

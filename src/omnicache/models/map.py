@@ -14,7 +14,8 @@ class Site:
 
     Attributes:
         name: path of the (first) module, for people.
-        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp", "layer" (of a U-Net) or "deep".
+        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp", "layer" (of a U-Net), "encoder"
+            (a part of one) or "deep".
         modules: the modules it consists of, in the order of their calls.
         layout: "whole" (one module), "chain" (blocks that hand a stream on; the run shows where it is unbroken) or "region"
             (modules of which all but the last are passed over when the last one's output is estimated).

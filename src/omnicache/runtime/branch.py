@@ -12,7 +12,7 @@ from omnicache.models.map import Site
 from omnicache.policy import Corrector, Policy, Signal, Tensors
 from omnicache.runtime.executors import Cell, ChainState, RegionState
 from omnicache.runtime.executors.chain import set_of
-from omnicache.runtime.streams import Layout, Shape
+from omnicache.runtime.streams import Layout, Shape, tensors_of
 
 
 class BranchState:
@@ -31,6 +31,8 @@ class BranchState:
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.latent: Latent | None = None  # what the denoiser is given, where a selector must know
         self.condition: ReferenceType[torch.Tensor] | None = None
+        self.ahead: dict[int, Any] = {}  # outputs of steps to come, by their indices
+        self.given: dict[str, Any] = {}  # the arguments that they were made of
         self.corrects: int | None = None  # bytes of what a corrector keeps, once they are known
 
     @property
@@ -41,7 +43,7 @@ class BranchState:
     def free(self) -> None:
         """Let go of everything now: a traceback or a cycle may hold this object itself for longer."""
         self.forget()
-        for table in (self.cells, self.chains, self.regions, self.shapes):
+        for table in (self.cells, self.chains, self.regions, self.shapes, self.ahead, self.given):
             table.clear()
 
     def all_cells(self) -> list[Cell]:
@@ -56,4 +58,11 @@ class BranchState:
             table.clear()
 
     def kept(self) -> list[Any]:
-        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen, self.told]
+        return [
+            [cell.history for cell in self.all_cells()],
+            self.selectors,
+            self.correctors,
+            self.seen,
+            self.told,
+            list(map(tensors_of, self.ahead.values())),
+        ]

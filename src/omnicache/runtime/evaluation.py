@@ -27,7 +27,10 @@ active: ContextVar[Pass | None] = ContextVar("omnicache_pass", default=None)
 
 
 class Pass:
-    """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks."""
+    """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks.
+
+    ``copies``: how many times as large as the batch of what is kept this one is.
+    """
 
     __slots__ = (
         "_calls",
@@ -39,6 +42,7 @@ class Pass:
         "blocks",
         "branch",
         "chosen",
+        "copies",
         "disturbed",
         "entered",
         "errors",
@@ -53,8 +57,10 @@ class Pass:
         "trace",
     )
 
-    def __init__(self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0):
-        self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
+    def __init__(
+        self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0, copies: int = 1
+    ):
+        self.run, self.branch, self.record, self.forced, self.lag, self.copies = run, branch, record, forced, lag, copies
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
         self.segment: Any = None  # the run of blocks that is being passed over

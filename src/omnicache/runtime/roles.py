@@ -53,8 +53,6 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             sites = tuple(s for s in sites if policy.which.suits(s))
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
-        if policy.how.needs_input and sites[0].kind == "denoiser" and (why := _other_channels(self.model.model)):
-            raise OmniCacheError(f"{self.plan.method} keeps what the whole model adds to its latents, and {why}.")
         if all(site in self.governed for site in sites):
             raise OmniCacheError(
                 f"{self.plan.method}: {policy.where} is governed by earlier policies of the plan already, so the policy "
@@ -134,22 +132,14 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
     return [(path, model.get_submodule(path)) for path in sorted(paths)]
 
 
-def _other_channels(model: nn.Module) -> str | None:
-    """Why a denoiser's output is no change of its latents, where its config says so."""
-    given, returned = (getattr(getattr(model, "config", None), f"{way}_channels", None) for way in ("in", "out"))
-    if not isinstance(given, int) or not isinstance(returned, int) or given == returned:
-        return None
-    return f"{type(model).__name__} takes {given} channels and returns {returned}"
-
-
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep, Nth
+    from omnicache.granularity import CrossAttention, Deep, Encoder, Nth
 
     name = type(model.model).__name__
+    if isinstance(policy.where, (Deep, Encoder)) and model.family != "unet":
+        return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
     if isinstance(policy.where, Deep):
-        if model.family != "unet":
-            return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
     if isinstance(policy.where, Nth) and policy.where.of not in (None, len(policy.where.where.select(model))):
         return (

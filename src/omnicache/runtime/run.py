@@ -12,7 +12,7 @@ import torch
 
 from omnicache.errors import warn
 from omnicache.models.latent import latent_of
-from omnicache.policy import Chosen, Decision, Signal
+from omnicache.policy import Chosen, Corrector, Decision, Signal
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
@@ -51,6 +51,8 @@ class Run:
         self.here: list[str | int] = []  # branches evaluated at it so far
         self.branches: dict[str | int, BranchState] = {}
         self.agreed: dict[Any, tuple[int, Chosen | None]] = {}  # what selectors chose for all branches of a step, and the step
+        self.correctors: dict[Corrector, Any] = {}  # states of those that act at the sampler
+        self.acted = -1  # index of the step at which the corrected policy has last reused anything
         remembered = {p.when for p in plan.policies if p.how.remembers and not (p.which is not None and p.which.fills)}
         self.triggers = {t: TriggerState(t, t not in remembered) for t in plan.triggers}
         self.trace = Trace(plan.method)
@@ -89,13 +91,18 @@ class Run:
         at = (self.start or 0) + index
         return clock.times[at] if at < len(clock.times) else None, clock.sigmas[at] if at < len(clock.sigmas) else None
 
+    def place(self, index: int, branch: str | int = 0) -> Step:
+        """A step of this run as its scheduler lists it; there must be one."""
+        assert self.clock is not None
+        total = len(self.clock.times) - (self.start or 0) if self.clock.times else None
+        return Step(index, total, *self._listed(self.clock, index), branch, self.clock.flow)
+
     def _look_ahead(self, step: Step) -> None:
         """Find out what is to come from ``step`` on; it lies ahead itself, unless it has been decided."""
         clock, steps = self.clock, []
         if clock is not None and self.start is not None and step.total is not None and self.disabled is None:
             begun = any(t.decided == step.index for t in self.triggers.values())
-            for i in range(step.index + begun, step.total):
-                steps.append(Step(i, step.total, *self._listed(clock, i), step.branch, clock.flow))
+            steps += [self.place(i, step.branch) for i in range(step.index + begun, step.total)]
         self.keeper.window = Window.after(self.session.plan.policies, self.keeper.how, self.triggers.values(), steps)
 
     def evaluated(self, record: Record, branch: BranchState) -> None:
@@ -113,7 +120,7 @@ class Run:
         if window.closes is not None and step.index >= window.closes:
             branch.forget()
             self.agreed.clear()
-        if not record.computed and not record.partial:
+        if not record.computed and not record.partial and not branch.ahead:
             return  # nothing new is kept at a step that was wholly reused
         held = self.bytes()
         fits = keeper.settle(self, held)
@@ -179,8 +186,15 @@ class Run:
                 "there is no scheduler, and no argument of the model was recognised as its timestep, so where a run begins is "
                 f"not to be seen (known names: {', '.join(TIMES)}, and any with 'timestep' in it)"
             )
+        if why is None and self.clock is not None:
+            why = plan.misfit(self.clock.scheduler)
         if why is not None:
             self._stand_back(f"Nothing was reused: {why}.")
+        elif self.clock is None and plan.fixing is not None and plan.fixing.fix is not None and plan.fixing.fix.samples:
+            self.trace.note(
+                f"{type(plan.fixing.fix).__name__} did nothing at the sampler: no scheduler was seen to make this run's steps. "
+                "Pass the pipeline, not its denoiser."
+            )
 
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""
@@ -226,12 +240,13 @@ class Run:
     def bytes(self) -> int:
         """Bytes held on the model's device."""
         states = [t.state for t in self.triggers.values()]
-        return held_bytes([b.kept() for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        return held_bytes([b.kept() for b in self.branches.values()], states, self.agreed, self.correctors, host=self.on_host)
 
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        others = held_bytes([(b.selectors, b.seen, b.told) for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        seen = [(b.selectors, b.seen, b.told, list(map(tensors_of, b.ahead.values()))) for b in self.branches.values()]
+        others = held_bytes(seen, states, self.agreed, self.correctors, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
@@ -240,5 +255,6 @@ class Run:
                 branch.free()
             self.branches.clear()
             self.agreed.clear()
+            self.correctors.clear()
             for t in self.triggers.values():
                 t.state = None

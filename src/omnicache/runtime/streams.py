@@ -158,15 +158,30 @@ def layout_by_identity(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | N
     return Layout(tuple(names)) if names else None
 
 
-def layout_by_shape(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | None:
-    """A guess for a block that nothing follows: each output continues the only stream-like argument of its shape."""
+def layout_by_shape(outputs: Tensors, bound: Mapping[str, Any], channels: bool = False) -> Layout | None:
+    """A guess for a block that nothing follows: each output continues the only stream-like argument of its shape.
+
+    With ``channels`` pictures and films may also differ in the number of their channels, ``(batch, channels, ...)``: denoisers give
+    a variance beside the noise, or are given a mask and a picture beside the latents.
+    """
     stream = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.ndim >= 3}
     names: list[str] = []
     for output in outputs:
-        fits = [n for n, v in stream.items() if v.shape == output.shape and v.dtype == output.dtype and n not in names]
+        like = {n: v for n, v in stream.items() if v.dtype == output.dtype and n not in names}
+        fits = [n for n, v in like.items() if v.shape == output.shape]
+        if channels and not fits:
+            fits = [n for n, v in like.items() if v.ndim == output.ndim > 3 and leading(v, output.shape).shape == output.shape]
         named = [n for n in fits if n == "hidden_states"] if len(outputs) == 1 else []
         fits = named or fits
         if len(fits) != 1:
             return None
         names.append(fits[0])
     return Layout(tuple(names)) if names else None
+
+
+def leading(t: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A tensor with as many channels as a shape has: its first ones, or with zeros for those that it lacks."""
+    missing = shape[1] - t.shape[1]
+    if missing > 0:
+        return torch.cat((t, t.new_zeros(t.shape[0], missing, *t.shape[2:])), 1)
+    return t[:, : shape[1]] if missing else t

@@ -13,6 +13,7 @@ from omnicache.triggers.magnitudes import Magnitudes
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
 from omnicache.triggers.responds import Responds
+from omnicache.triggers.steps import Steps
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
@@ -32,6 +33,7 @@ __all__ = [
     "PowerLaw",
     "Ramp",
     "Responds",
+    "Steps",
     "Table",
     "Verify",
 ]

@@ -79,7 +79,8 @@ class Cell:
 
     def estimate(self, p: Pass, x: Tensors) -> Tensors:
         keeper, history = p.run.keeper, self.history[p.lag :]
-        return self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
+        found = self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
+        return found if p.copies == 1 else tuple(torch.cat([t] * p.copies) for t in found)
 
     def renew(self, p: Pass, fresh: Tensors) -> None:
         """Keep ``fresh``, which nobody else has, in the place of the newest value, some of whose rows were computed anew."""
@@ -89,4 +90,4 @@ class Cell:
         self.lent.forget(but=self.history)
 
 
-RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}
+RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "encoder": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}

@@ -11,7 +11,7 @@ from omnicache.policy import Decision, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Proceed, Role
 from omnicache.runtime.executors.partial import Misfit, Partial
 from omnicache.runtime.store import versions
-from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, tensors_of
+from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, leading, tensors_of
 
 if TYPE_CHECKING:
     from omnicache.runtime.evaluation import Pass
@@ -52,7 +52,8 @@ class Whole:
         out = proceed(args, kwargs)
         if p.forced is None:
             y = tensors_of(out)
-            layout = layout_by_shape(y, self.signature.bind(args, kwargs)) if self.policy.how.needs_input else None
+            bound, model = self.signature.bind(args, kwargs), self.site.kind == "denoiser"
+            layout = layout_by_shape(y, bound, channels=model) if self.policy.how.needs_input else None
             seen = (Shape(out), layout)
             x = self._streams(seen, args, kwargs)
             if before != self._counts(args, kwargs):
@@ -72,4 +73,7 @@ class Whole:
     def _streams(self, seen: tuple[Shape, Layout | None], args: Args, kwargs: Mapping[str, Any]) -> Tensors | None:
         if not self.policy.how.needs_input:
             return ()
-        return None if seen[1] is None else seen[1].read(self.signature.bind(args, kwargs))
+        if seen[1] is None:
+            return None
+        x = seen[1].read(self.signature.bind(args, kwargs))
+        return tuple(leading(t, size) for t, (size, _, _) in zip(x, seen[0].sizes, strict=True))
