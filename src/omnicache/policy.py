@@ -201,6 +201,13 @@ class Predictor:
     remembers: bool = True
     """Whether it fills in from earlier steps; if not, the first step need not be computed."""
 
+    pools: int | None = None
+    """From which step on the branches of guidance keep the mean of their values in place of their own; None: never."""
+
+    mirrors: bool = False
+    """Between the branches of guidance: whether it is the same function in both directions, so that either may be the one that
+    runs."""
+
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
 
@@ -210,6 +217,10 @@ class Predictor:
         Older entries may be kept in another dtype, or on the host: combine values in ``estimate``, where they are as they were.
         """
         raise NotImplementedError
+
+    def misfit(self, y: Tensors) -> str | None:
+        """Why a computed value is none that it can stand for, as a sentence; None if it can. What it refuses ends the run."""
+        return None
 
     def lower(self) -> Predictor | None:
         """The same with one value fewer in its history, for when memory is short; None if it has no less to keep."""

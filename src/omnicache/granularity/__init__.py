@@ -6,6 +6,7 @@ from omnicache.granularity.axis import Inner, Temporal, Text
 from omnicache.granularity.block import Block, Blocks
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
+from omnicache.granularity.guidance import Guidance
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
@@ -20,6 +21,7 @@ __all__ = [
     "Deep",
     "Denoiser",
     "Difference",
+    "Guidance",
     "Inner",
     "Intersection",
     "Layers",

@@ -1,11 +1,31 @@
 """How to fill in."""
 
+from omnicache.predictors.bands import Bands
+from omnicache.predictors.constant import Constant
+from omnicache.predictors.extrapolate import Extrapolate
 from omnicache.predictors.foca import Foca
 from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hermite import Hermite
 from omnicache.predictors.hold import Hold
 from omnicache.predictors.linear import Linear
+from omnicache.predictors.pooled import Pooled
 from omnicache.predictors.residual import Residual
+from omnicache.predictors.same import Same
 from omnicache.predictors.taylor import Taylor
+from omnicache.predictors.zero import Zero
 
-__all__ = ["Foca", "FromKept", "Hermite", "Hold", "Linear", "Residual", "Taylor"]
+__all__ = [
+    "Bands",
+    "Constant",
+    "Extrapolate",
+    "Foca",
+    "FromKept",
+    "Hermite",
+    "Hold",
+    "Linear",
+    "Pooled",
+    "Residual",
+    "Same",
+    "Taylor",
+    "Zero",
+]

@@ -57,6 +57,7 @@ class Clock:
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
+        self.handed: torch.Tensor | None = None  # the output that the scheduler steps by, while listeners are told of the step
         self._listeners: WeakKeyDictionary[Any, tuple[float, WeakMethod[Callable[[Clock], None]]]] = WeakKeyDictionary()
 
     @classmethod
@@ -113,9 +114,14 @@ class Clock:
     def _step(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         out = plain(*args, **kwargs)
         self.taken += 1
-        for _, on_step in list(self._listeners.values()):
-            if (told := on_step()) is not None:
-                told(self)
+        handed = args[0] if args else kwargs.get("model_output")
+        self.handed = handed if isinstance(handed, torch.Tensor) else None
+        try:
+            for _, on_step in list(self._listeners.values()):
+                if (told := on_step()) is not None:
+                    told(self)
+        finally:
+            self.handed = None
         return out
 
     @property

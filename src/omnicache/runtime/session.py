@@ -25,6 +25,7 @@ from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Role
+from omnicache.runtime.guided import Halving
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.run import Run
 from omnicache.runtime.runs import Runs
@@ -48,6 +49,7 @@ class Session:
         self.signals = tuple(dict.fromkeys(s for t in plan.triggers for s in t.signals))
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
+        self.halving = Halving()
         self.audience = Audience(plan, pipe, self._stepped)
         self.runs = Runs(self)
         self.attached = Attachment(model, plan)
@@ -183,7 +185,10 @@ class Session:
             p = Pass(run, branch, into, forced, lag)
             if forced is None and self.signals:
                 p.measure("denoiser", self.model.model, call.bound)
-            return p, p.evaluate(lambda: chained(p, self.attached.root_roles, call.plain)(call.args, call.kwargs))
+            return p, through(p, call) if run.guided is None else run.guided(p, call, through)
+
+        def through(p: Pass, call: Call) -> Any:
+            return p.evaluate(lambda: chained(p, self.attached.root_roles, call.plain)(call.args, call.kwargs))
 
         fixing = next((p for p in self.plan.policies if p.fix is not None), None)
         fix = fixing.fix if fixing is not None else None
@@ -207,7 +212,7 @@ class Session:
         if self._fails_checks(run, p, record):
             p, out = self._proved(run, record, once)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
-            run.was_computed(record.step)  # history that was lost has forced it
+            run.was_computed(record.step, but=p.awaits)  # history that was lost has forced it
 
         if fix is not None:
             state = get_or_make(branch.correctors, fix, fix.init)
