@@ -55,7 +55,7 @@ class BranchState:
 
     def named_cells(self) -> dict[Hashable, Cell]:
         """The cells of the sites inside the model, by names that a half has too."""
-        found: dict[Hashable, Cell] = dict(self.cells)
+        found: dict[Hashable, Cell] = {**self.cells}
         found |= {(key, s.first, s.last): s.cell for key, c in self.chains.items() for s in set_of(c.owner.values())}
         return found | {(key, "exit"): r.cell for key, r in self.regions.items()}
 

@@ -21,6 +21,7 @@ from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import Call
 from omnicache.runtime.executors import Cell
 from omnicache.runtime.halves import Half, Part, Witness, catch_up, drop_stale, near
+from omnicache.runtime.pooling import pool
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Shape, rebuild, tensors_of
 
@@ -78,8 +79,8 @@ class Guided:
         self.here.add(p.step.branch)
         if p.branch.doubled is None:
             rows = doubled_rows(p.session.model.model, call.bound)
-            device = tensors_of(list(call.bound.values()))[0].device
-            p.branch.doubled = 0 if p.run.ranks.any(not rows, device) else rows
+            devices = [t.device for t in tensors_of(list(call.bound.values()))]
+            p.branch.doubled = 0 if not devices or p.run.ranks.any(not rows, devices[0]) else rows
         if self._wants(p):
             out = self._by_half(p, call, through) if p.branch.doubled else self._answer(p)
             if out is not None:
@@ -113,7 +114,10 @@ class Guided:
         if halving.why is not None or direction is None:
             p.trace.note(f"Both halves of guidance were computed: {halving.why or self._unclear(p)}.")
             return None
-        if not halving.tried or not self._ready(p, cell := self._cell(whole)):
+        if not halving.tried:
+            p.trace.note("Both halves of guidance were computed until a step that computes all has proved that one can run alone.")
+            return None
+        if not self._ready(p, cell := self._cell(whole)):
             return None
         half = Half(direction[0])
         view = half.call(call, whole.doubled or 0)
@@ -123,6 +127,7 @@ class Guided:
         catch_up(part, whole, half, halving.divisible, p.run)
         drop_stale(part, p.run, p.step.index)
         if not self._frozen(p, part):
+            p.trace.note("Both halves of guidance were computed where the mean of the two was not at hand.")
             return None
         p.branch = part
         try:
@@ -157,8 +162,10 @@ class Guided:
 
     def _frozen(self, p: Pass, runs: BranchState) -> bool:
         """Whether the branch that runs takes the mean of both wherever it should: if not, it must not stand for the other one."""
-        pooled = [c for c in runs.named_cells().values() if c.policy.how.pools is not None and p.reuses(c.policy)]
-        return all(c.history and c.history[0].step.index < p.step.index for c in pooled)
+        pooled = {id(q) for q in p.session.plan.policies if q.how.pools is not None and p.reuses(q)}
+        cells = [c for c in runs.named_cells().values() if id(c.policy) in pooled] if pooled else []
+        known = [bool(c.history) and c.history[0].step.index < p.step.index for c in cells]
+        return all(known) and pooled == {id(c.policy) for c in cells}
 
     def _unclear(self, p: Pass) -> str:
         if p.run.clock is None:
@@ -171,15 +178,15 @@ class Guided:
     # --- computed ------------------------------------------------------------------------------------------------------
 
     def _compute(self, p: Pass, call: Call, through: Through) -> Any:
-        branch, half, view = p.branch, Half(0), None
+        branch, half = p.branch, Half(0)
         if branch.doubled or not self._wants(p):
             self._even_out(p)
         if branch.missed:
             drop_stale(branch, p.run, p.step.index)
             branch.missed = False
         self.frozen = self._frozen(p, branch)  # before values are let go of that are used for the last time
-        if self.policy is not None and branch.doubled and not p.session.halving.tried and p.run.keeper.window.reuses(self.policy):
-            view, p.witness = _copied(half.call(call, branch.doubled)), Witness(half)
+        view = self._to_prove(p, half, call)
+        p.witness = Witness(half) if view is not None else None
         try:
             out = through(p, call)
         finally:
@@ -207,6 +214,17 @@ class Guided:
         assert self.policy is not None
         direction = self._direction(halves=False)
         return self.policy.how.mirrors or (direction is not None and direction[0] == p.step.branch)
+
+    def _to_prove(self, p: Pass, half: Half, call: Call) -> Call | None:
+        """The call on one half, on copies, if it is to be tried in this step."""
+        halving = p.session.halving
+        if self.policy is None or not p.branch.doubled or halving.tried or not p.run.keeper.window.reuses(self.policy):
+            return None
+        try:
+            return _copied(half.call(call, p.branch.doubled))
+        except Exception as problem:
+            halving.tried, halving.why = True, f"what the model is given cannot be halved ({type(problem).__name__}: {problem})"
+            return None
 
     def _prove(self, p: Pass, half: Half, view: Call, through: Through, witness: Witness) -> None:
         """Run one half, once in a session: it must give what the whole batch gave for it."""
@@ -244,18 +262,21 @@ class Guided:
         outs: dict[Any, Tensors] = {key: q.branch.output for key, (q, _) in made.items()}
         if len(made) == 1 and halves:
             outs = {i: tuple(Half(i).of(t) for t in p.branch.output) for i in (0, 1)}
-        known = len(outs) == 2 and (len(made) == 1 or not any(q.branch.doubled for q in passes))
-        if known and halves not in self.roles and (roles := self._told(outs, handed, p)) is not None:
-            self.roles[halves] = roles
+        alike = len({tuple(t.shape for t in out) for out in outs.values()}) == 1
+        known = len(outs) == 2 and alike and (len(made) == 1 or not any(q.branch.doubled for q in passes))
+        if known and set(self.roles.get(halves, ())) != set(outs):
+            self.roles.pop(halves, None)
+            if (roles := self._told(outs, handed, p)) is not None:
+                self.roles[halves] = roles
         direction = self._direction(halves) if known else None
         if self.policy is not None and direction is not None:
             runs, other = direction
             target = p if halves else made[other][0]
             self._cell(target.branch).learn(target, outs[runs], outs[other])
-        elif self.policy is not None and len(self.here) == 1 and not halves and self._wants(p):
+        elif self.policy is not None and len(self.here) == 1 and not halves and not self.roles and self._wants(p):
             p.trace.note("Nothing of guidance was reused: there is none, or not as two calls a step or as two halves of a batch.")
         if self.pools and len(outs) > 1:
-            self._pool(passes, clear=known and not (halves and direction is None))
+            pool(passes, clear=known and not (halves and direction is None))
         for q in passes:
             q.branch.output = ()
 
@@ -264,35 +285,10 @@ class Guided:
         a, b = outs
         if {a, b} == set(NAMES):
             return NAMES
-        if not all(outs.values()) or outs[a][0].shape != outs[b][0].shape:
+        if not outs[a]:
             return None
         c = blend_of(handed, outs[a][0], outs[b][0], p.run.ranks)
         return None if c is None or -1e-3 < c < 1.001 else (b, a) if c > 1 else (a, b)
-
-    def _pool(self, passes: list[Pass], clear: bool) -> None:
-        """Put the mean of the branches in the place of what sites have just learned, where they keep that."""
-        cells = [q.branch.named_cells() for q in passes]
-        run, index = passes[0].run, passes[0].step.index
-        for key, first in cells[0].items():
-            each = [c[key] for c in cells if key in c]
-            pools = first.policy.how.pools
-            if pools is None or index < pools or not any(c.history and c.history[0].step.index == index for c in each):
-                continue
-            fresh = [c.history[0].tensors for c in each if c.history and c.history[0].step.index == index]
-            if len(passes) == 1:
-                fresh = [
-                    tuple(Half(i).of(t) for t in fresh[0]) for i in (0, 1) if all(t.ndim and t.shape[0] % 2 == 0 for t in fresh[0])
-                ]
-            if not clear or len(fresh) != 2:
-                for cell in each:
-                    cell.hold(())
-                passes[0].trace.note("The mean of the branches of guidance is not clear, and what it would stand for is computed.")
-                continue
-            mean = tuple((a + b) / 2 for a, b in zip(*fresh, strict=True))
-            kept = Half(0).join(mean, mean) if len(passes) == 1 else mean
-            for i, cell in enumerate(each):
-                how, entry = run.keeper.how[id(cell.policy)], cell.history[0]
-                cell.hold(how.learn(cell.history[1:], entry.step, (), own(kept) if i else kept))
 
 
 def _copied(call: Call) -> Call:
