@@ -221,6 +221,12 @@ class Predictor:
 
     needs_grid: bool = False
     """Whether it must know how rows lie: then ``Step.latent`` tells."""
+    pools: int | None = None
+    """From which step on the branches of guidance keep the mean of their values in place of their own; None: never."""
+
+    mirrors: bool = False
+    """Between the branches of guidance: whether it is the same function in both directions, so that either may be the one that
+    runs."""
 
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
@@ -235,6 +241,10 @@ class Predictor:
     def suits(self, step: Step, y: Tensors) -> bool:
         """Whether it can estimate such values at all; if not, the site is computed."""
         return True
+
+    def misfit(self, y: Tensors) -> str | None:
+        """Why a computed value is none that it can stand for, as a sentence; None if it can. What it refuses ends the run."""
+        return None
 
     def lower(self) -> Predictor | None:
         """The same with one value fewer in its history, for when memory is short; None if it has no less to keep."""

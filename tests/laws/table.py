@@ -24,8 +24,9 @@ LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 """Those that are crossed with methods and models. 9, 12 and 13 are about predictors, kernels and methods of one's own."""
 
 TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
-UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
+UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet" and not kind.rare)
 ANY = (*TRANSFORMERS, *UNETS)
+TEXT = ("latte", "unet")
 Found = TypeVar("Found")
 
 
@@ -50,7 +51,8 @@ class Row:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
         where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
-            less than blocks), "deep", "denoiser" (the model itself) or "nothing"; "rows" if it calls all of them, for fewer rows.
+            less than blocks), "deep", "denoiser" (the model itself), "guidance" (see its own tests) or "nothing"; "rows" if
+            it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -65,6 +67,13 @@ class Row:
     least: Mapping[str, Any]
     forced: Callable[[int], str]
     share: float = 1.0
+    answers: bool = False
+    """Whether it works one branch of guidance out from the other, so that of two calls the second is not made,"""
+    apart: bool = False
+    """and the first one is always computed."""
+    lossless: bool = False
+    still: Mapping[str, Any] | None = field(default_factory=dict)
+    """Options under which what does not change is kept exactly; None: none, it is changed on purpose."""
     mixes: bool = False
     """Whether what it leaves out of attention changes the rest, so that only feed-forward modules keep what stays the same."""
 
@@ -254,6 +263,37 @@ ROWS: dict[str, Row] = {
         "omnicache-md", {"token": 0.5, "frame": 0.34, "block": 0.4}, ("latte",), "rows", begin, {"token": 0.5}, begin, mixes=True
     ),
     "tomesd": Row("tomesd", {"redraw": False}, (*TRANSFORMERS, "unet"), "rows", none, {"ratio": 0.75}, none),
+    "cfg-cache": Row(
+        "cfg-cache",
+        {"start": 0.0, "interval": 3, "phase": 0, "low_until": 0.5, "high_from": 0.5},
+        ANY,
+        "guidance",
+        every_third,
+        {"interval": 1000},
+        begin,
+        answers=True,
+        apart=True,
+        still={"low": 1.0, "high": 1.0},
+    ),
+    "fastercache": Row(
+        "fastercache",
+        {"start": 0.0, "cfg_start": 0.2, "cfg_interval": 3},
+        ANY,
+        "guidance",
+        None,
+        {"interval": 1000, "cfg_start": 0.0, "cfg_interval": 1000},
+        begin,
+        answers=True,
+        still={"low": 1.0, "high": 1.0},
+    ),
+    "t-gate": Row(
+        "t-gate", {"gate": 4, "interval": 2, "warmup": 0}, TEXT, "guidance", None, {"gate": 1}, begin, answers=True, still=None
+    ),
+    "t-gate/1": Row(
+        "t-gate", {"gate": 4, "interval": 1, "after": 2}, TEXT, "guidance", None, {"gate": 1}, begin, answers=True, still=None
+    ),
+    "vcut": Row("vcut", {}, ("svd",), "guidance", begin, {}, begin, lossless=True),
+    "vcut/paper": Row("vcut", {"mode": "paper", "gate": 2}, ("svd",), "guidance", _first2, {"gate": 1}, begin, still=None),
     "omnicache-trajectory": Row(
         "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
     ),
@@ -380,6 +420,11 @@ def always(plan: Plan) -> Plan:
 def strips(run: Any) -> list[str]:
     """The strip of every branch of the newest run."""
     return [run.trace.strip(b) for b in run.trace.branches()]
+
+
+def expected(case: Case, strip: str) -> set[str]:
+    """The strips of all branches where ``strip`` is that of the reused ones."""
+    return {strip, full(len(strip))} if ROWS[case.row].apart and case.guidance != "batched" else {strip}
 
 
 def coarse(strip: str) -> str:

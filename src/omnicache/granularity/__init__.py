@@ -8,6 +8,7 @@ from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
 from omnicache.granularity.encoder import Encoder
 from omnicache.granularity.final import Final
+from omnicache.granularity.guidance import Guidance
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
@@ -26,6 +27,7 @@ __all__ = [
     "Else",
     "Encoder",
     "Final",
+    "Guidance",
     "Inner",
     "Intersection",
     "Layers",

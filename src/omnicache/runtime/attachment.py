@@ -31,6 +31,7 @@ class Attachment:
 
     Attributes:
         root_roles: the roles on the denoiser itself, which has a handler of its own.
+        guidance: the policy between the branches of guidance, and its site; None if there is none.
         barred: sites that must run at every step.
 
     Raises:
@@ -40,7 +41,7 @@ class Attachment:
     def __init__(self, model: ModelMap, plan: Plan):
         self._model, self._method = model.model, plan.method
         self._roles = Roles(plan, model)
-        self._governed = self._roles.governed
+        self._governed, self.guidance = self._roles.governed, self._roles.guidance
         self.root_roles = self._roles.pop(model.model, ())
         self._around = around(model.model, self._roles)
         self._context: Tap | None = None

@@ -71,6 +71,7 @@ class Clock:
         self.sigmas: list[float] = []
         self.flow = "Flow" in type(scheduler).__name__ or _setting(scheduler, "prediction_type") == "flow_prediction"
         self._listeners: WeakKeyDictionary[Any, Listener] = WeakKeyDictionary()
+        self.handed: torch.Tensor | None = None  # the output that the scheduler steps by, while listeners are told of the step
 
     @classmethod
     def of(cls, scheduler: Any) -> Clock:
@@ -140,9 +141,14 @@ class Clock:
                 args, kwargs = asked(self, (args, kwargs))
         out = plain(*args, **kwargs)
         self.taken += 1
-        for one in list(self._listeners.values()):
-            if (told := one.after()) is not None:
-                told(self)
+        handed = args[0] if args else kwargs.get("model_output")
+        self.handed = handed if isinstance(handed, torch.Tensor) else None
+        try:
+            for one in list(self._listeners.values()):
+                if (told := one.after()) is not None:
+                    told(self)
+        finally:
+            self.handed = None
         return out
 
     @property

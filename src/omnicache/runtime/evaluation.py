@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from omnicache.runtime.signals import RETURNED, STEP, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
+
+if TYPE_CHECKING:
+    from omnicache.runtime.halves import Witness
 
 active: ContextVar[Pass | None] = ContextVar("omnicache_pass", default=None)
 """The evaluation in progress, for the hooks inside the model."""
@@ -39,6 +42,7 @@ class Pass:
         "_fresh",
         "_signals",
         "acted",
+        "awaits",
         "blocks",
         "branch",
         "chosen",
@@ -55,6 +59,7 @@ class Pass:
         "session",
         "step",
         "trace",
+        "witness",
     )
 
     def __init__(
@@ -67,8 +72,12 @@ class Pass:
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.errors: dict[Trigger, torch.Tensor] = {}
         self.acted: set[int] = set()  # the policies (by id) that took something from what is kept
+        self.awaits: Trigger | None = None  # what it decided is up to a later call of this step
+        self.witness: Witness | None = None  # sees what is learned
         self._signals = {s: run.told(s) for s in run.session.signals if s.at == "site"}
-        self._fresh: list[tuple[Signal, nn.Module, Tensors]] = []  # to compare with from now on, if this step is computed
+        self._fresh: list[
+            tuple[BranchState, Signal, nn.Module, Tensors]
+        ] = []  # to compare with from now on, if this step is computed
         self.entered: torch.Tensor | None = None  # what the first block was given
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
@@ -122,7 +131,7 @@ class Pass:
             if signal.against == "visited" or not before:
                 self.branch.seen[signal, module] = own(now)
             elif signal.against == "computed":
-                self._fresh.append((signal, module, own(now)))
+                self._fresh.append((self.branch, signal, module, own(now)))
             change = self._change(signal, now, before)
             if at == "stack" and module not in entered:
                 entered.append(module)
@@ -171,9 +180,9 @@ class Pass:
                 if missing:
                     self.trace.note(f"{', '.join(missing)} was not to be seen in some steps, which were computed.")
         computed = [t for t, state in self.run.triggers.items() if state.decision is Decision.COMPUTE]
-        for signal, module, now in self._fresh:
+        for branch, signal, module, now in self._fresh:
             if any(signal in t.signals for t in computed):
-                self.branch.seen[signal, module] = now
+                branch.seen[signal, module] = now
 
     def proves(self, policy: Policy, site: Site) -> bool:
         """Whether this is the first reuse of a site made of several modules, which proves that nobody outside reads what the
@@ -288,6 +297,10 @@ class Pass:
         finally:
             standing_in.reset(over)
             active.reset(token)
+
+    def beside(self, branch: BranchState) -> Pass:
+        """Another pass for the same step, with memory and a record of its own."""
+        return Pass(self.run, branch, Record(self.step))
 
     def evaluate(self, proceed: Callable[[], Any]) -> Any:
         token, over = active.set(self), standing_in.set(None)

@@ -19,6 +19,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
 
     Attributes:
         governed: the sites that a policy governs; of several policies the first one has a site.
+        guidance: the policy between the branches of guidance, and its site; None if there is none.
 
     Raises:
         OmniCacheError: the model has nothing that a policy, trigger or signal of the plan needs.
@@ -27,6 +28,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
     def __init__(self, plan: Plan, model: ModelMap):
         self.plan, self.model = plan, model
         self.governed: set[Site] = set()
+        self.guidance: tuple[Policy, Site] | None = None
         self._signatures = _Signatures()
         self._found: dict[nn.Module, list[Role]] = {}
         self._probe()
@@ -63,12 +65,14 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             if site in self.governed:
                 continue  # an earlier policy governs it
             self.governed.add(site)
-            if site.layout == "whole":
+            if site.kind == "guidance":
+                self.guidance = policy, site
+            elif site.layout == "whole":
                 self._add(site.modules[0], Whole(site, policy, self._signatures, number))
-                continue
-            made = Chain if site.layout == "chain" else Region
-            for i, module in enumerate(site.modules):
-                self._add(module, made(site, i, policy, self._signatures, number))
+            else:
+                made = Chain if site.layout == "chain" else Region
+                for i, module in enumerate(site.modules):
+                    self._add(module, made(site, i, policy, self._signatures, number))
         if policy.which is not None and policy.which.shared:
             for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)

@@ -12,11 +12,12 @@ import torch
 
 from omnicache.errors import warn
 from omnicache.models.latent import latent_of
-from omnicache.policy import Chosen, Corrector, Decision, Signal
+from omnicache.policy import Chosen, Corrector, Decision, Signal, Trigger
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.decisions import TriggerState
+from omnicache.runtime.guided import Guided
 from omnicache.runtime.keeper import Keeper
 from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
@@ -60,6 +61,8 @@ class Run:
         self.busy = threading.RLock()  # held during a step: nobody frees what it reads
         self.trace.notes += session.notes
         self.keeper = Keeper(plan.policies, plan.guards)
+        between, pools = session.attached.guidance, any(p.how.pools is not None for p in plan.policies)
+        self.guided = Guided(between, pools) if between is not None or pools else None
         self.on_host = True  # whether the model runs in the host's memory
 
     def step(self, call: Call) -> Step:
@@ -207,17 +210,17 @@ class Run:
         else:
             trace.note("Nothing was reused: the plan computed every step.")
 
-    def was_computed(self, step: Step) -> None:
-        """Tell the triggers that a step which they wanted to reuse is computed after all."""
-        for state in self.triggers.values():
-            if state.decided == step.index and state.decision is not Decision.COMPUTE:
+    def was_computed(self, step: Step, but: Trigger | None = None) -> None:
+        """Tell the triggers, all ``but`` one, that a step which they wanted to reuse is computed after all."""
+        for trigger, state in self.triggers.items():
+            if trigger != but and state.decided == step.index and state.decision is not Decision.COMPUTE:
                 state.settle(Decision.COMPUTE)
 
     def told(self, signal: Signal) -> torch.Tensor | None:
         """What modules have shown when they last ran, one number for each sample of all branches, and each site if the signal is
         of each; None if none has yet."""
         known = []
-        for branch in self.branches.values():
+        for branch in (max((b, *b.halves.values()), key=lambda s: s.at) for b in self.branches.values()):
             shown = branch.told.get(signal, [])
             if like := [found for found in shown if found is not None]:
                 batch = math.gcd(*map(len, like))  # sites may see a film as sequences of one frame, or of one position
@@ -230,12 +233,23 @@ class Run:
         state = self.branches.get(step.branch)
         if state is None or state.geometry != call.geometry:
             # A new shape, dtype or device: what was kept is of no use.
-            state = self.branches[step.branch] = BranchState(call.geometry)
+            state = self.branches[step.branch] = self.new_state(call)
             self.on_host = all(t.device.type == "cpu" for v in call.bound.values() for t in tensors_of(v))
-            if self.session.plan.needs_grid:
-                state.latent = latent_of(self.session.model.model, call.bound)
-            state.condition = ref(call.condition) if call.condition is not None else None
         return state
+
+    def new_state(self, call: Call) -> BranchState:
+        """Nothing kept yet, for calls like this one."""
+        state = BranchState(call.geometry)
+        if self.session.plan.needs_grid:
+            state.latent = latent_of(self.session.model.model, call.bound)
+        state.condition = ref(call.condition) if call.condition is not None else None
+        return state
+
+    def stepped(self, handed: torch.Tensor | None) -> None:
+        """After a step of its scheduler, by the output ``handed`` to it."""
+        if self.guided is not None:
+            with self.busy:
+                self.guided.settle(handed)
 
     def bytes(self) -> int:
         """Bytes held on the model's device."""
@@ -245,12 +259,15 @@ class Run:
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        seen = [(b.selectors, b.seen, b.told, list(map(tensors_of, b.ahead.values()))) for b in self.branches.values()]
+        branches = [s for b in self.branches.values() for s in (b, *b.halves.values())]
+        seen = [(b.selectors, b.seen, b.told, b.output, list(map(tensors_of, b.ahead.values()))) for b in branches]
         others = held_bytes(seen, states, self.agreed, self.correctors, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
         with self.busy:
+            if self.guided is not None:
+                self.guided.made.clear()
             for branch in self.branches.values():
                 branch.free()
             self.branches.clear()

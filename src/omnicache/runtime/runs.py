@@ -128,7 +128,10 @@ class Runs:
     def stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
         for key, run in list(self._by_key.items()):
-            if run.clock is clock and run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
+            if run.clock is not clock:
+                continue
+            run.stepped(clock.handed)
+            if run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
                 self.end(key)
 
     def newest(self) -> Run | None:

@@ -27,6 +27,7 @@ from omnicache.runtime.caller import callers, frames, holds
 from omnicache.runtime.clock import Clock, Inputs
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Role
+from omnicache.runtime.guided import Halving
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.run import Run
 from omnicache.runtime.runs import Runs
@@ -52,6 +53,7 @@ class Session:
         self.by_site = frozenset(id(p) for p in plan.policies if p.when.by_site)
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
+        self.halving = Halving()
         self.audience = Audience(plan, pipe, self._stepping, self._stepped)
         self.ahead = next((Ahead(self, p) for p in plan.policies if p.ahead > 1), None)
         self.runs = Runs(self)
@@ -205,14 +207,17 @@ class Session:
             p = Pass(run, branch, into, forced, lag)
             if forced is None and self.signals:
                 p.measure("denoiser", self.model.model, call.bound)
-            return p, p.evaluate(lambda: self.passed(p, call))
+            return p, through(p, call) if run.guided is None else run.guided(p, call, through)
+
+        def through(p: Pass, call: Call) -> Any:
+            return p.evaluate(lambda: self.passed(p, call))
 
         rehearsed = self._rehearse(run, branch, record, once)
         p, out = self._proved(run, record, once)
         if self._fails_checks(run, p, record):
             p, out = self._proved(run, record, once)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
-            run.was_computed(record.step)  # history that was lost has forced it
+            run.was_computed(record.step, but=p.awaits)  # history that was lost has forced it
         return self._corrected(run, branch, record, out, p.acted, rehearsed)
 
     def _rehearse(self, run: Run, branch: BranchState, record: Record, once: Callable[..., tuple[Pass, Any]]) -> Tensors:

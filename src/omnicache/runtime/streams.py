@@ -102,6 +102,12 @@ class Shape:
             return tensors
         return rebuild(self._empty, tensors)
 
+    def halved(self) -> Shape:
+        """The same structure for one half of the batch: every tensor with half of its rows."""
+        made = copy.copy(self)
+        made.sizes = [(torch.Size((s[0] // 2, *s[1:])) if len(s) and s[0] % 2 == 0 else s, t, d) for s, t, d in self.sizes]
+        return made
+
     def hand_on(self, signature: Signature, layout: Layout) -> Callable[[Args, Kwargs], Any]:
         """A function that returns a block's own inputs in the form of its output; it runs for every block that is passed over."""
         places = [(n, signature.place(n)) for n in layout.names]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from omnicache.errors import OmniCacheError
 from omnicache.models.map import Site
 from omnicache.policy import Entry, History, Policy, Tensors
 from omnicache.runtime.store import Lent, own
@@ -53,7 +54,16 @@ class Cell:
         return len(self.history) > lag
 
     def learn(self, p: Pass, x: Tensors, y: Tensors, owned: bool = False) -> None:
-        """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway."""
+        """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway.
+
+        Raises:
+            OmniCacheError: the predictor cannot stand for such a value.
+        """
+        if (why := self.policy.how.misfit(y)) is not None:
+            method, name = p.session.plan.method, type(p.session.model.model).__name__
+            raise OmniCacheError(f"{method} cannot stand for what {self.site.name} of {name} returns: {why}.")
+        if p.witness is not None and p.witness.sees(self, y):
+            return
         if self.lent.spoiled():
             self.history = ()
         self.lent.forget()
