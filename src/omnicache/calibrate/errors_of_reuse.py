@@ -150,6 +150,8 @@ class Replay(Corrector):
 
     def sample(self, state: Any, given: Sampling) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """The state is the increment kept, and the true output of the step before."""
+        kept: torch.Tensor | None
+        before: torch.Tensor | None
         kept, before = state if state is not None else (None, None)
         i, x, v = given.step.index, given.sample, given.output
         if v.shape != x.shape:
@@ -160,10 +162,10 @@ class Replay(Corrector):
         own = v - x
         self.sizes.append(_size(own))
         self.moves.append(_size(v - before) if before is not None else 0.0)
-        reused = kept is not None and self.reuses(i, _size(kept - own))
-        self.marks.append("." if reused else "#")
-        if not reused:
+        if kept is None or not self.reuses(i, _size(kept - own)):
+            self.marks.append("#")
             return v, x, (own, v)
+        self.marks.append(".")
         stands_in = x + kept
         self.lines[i] = Line.of(stands_in, stands_in - v, self.by_channel)
         out = self.repair.apply(None, given.step, stands_in) if self.repair is not None else stands_in

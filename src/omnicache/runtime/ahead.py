@@ -67,7 +67,7 @@ class Ahead:
         """Evaluate this step and those that follow it, as far as they are known to be reused."""
         if self.refused is not None:
             return run.trace.note(self.refused)
-        if run.clock is None or call.time is None or not run.tells:
+        if run.clock is None or call.time is None or not run.tells or not run.clock.shows(run.start, call.time):
             return self._refuse(run, branch, "the times of those to come are not known", always=False)
         if run.ranks:
             return self._refuse(run, branch, "several processes share each sequence", always=False)

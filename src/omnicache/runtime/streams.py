@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 Tensors = tuple[torch.Tensor, ...]
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Signature:
@@ -87,17 +88,30 @@ def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
 
 
 class Shape:
-    """The structure of an output without its values: enough to rebuild it, or to stand in for it."""
+    """The structure of an output without its values: enough to rebuild it, or to stand in for it.
 
-    __slots__ = ("_empty", "_plain", "sizes")
+    A tensor that stands in several places is one thing there, also when it is rebuilt: who writes to it in one place (adapters of
+    U-Nets do) writes to it in all.
+    """
+
+    __slots__ = ("_empty", "_places", "_plain", "sizes")
 
     def __init__(self, output: Any):
         found = tensors_of(output)
+        numbers = {i: n for n, i in enumerate(dict.fromkeys(map(id, found)))}
+        self._places = tuple(numbers[id(t)] for t in found)
         self.sizes = [(t.shape, t.dtype, t.device) for t in found]
         self._empty = rebuild(output, tuple(t.new_empty(0) for t in found))
         self._plain = type(output) is tuple and len(output) == len(found) and all(isinstance(t, torch.Tensor) for t in output)
 
+    def distinct(self, parts: Sequence[T]) -> tuple[T, ...]:
+        """One for each tensor that is another one, of as many as there are places."""
+        return tuple(part for i, part in enumerate(parts) if self._places[i] not in self._places[:i])
+
     def fill(self, tensors: Tensors) -> Any:
+        """The output with these tensors, one for each place or one for each that is another one."""
+        if len(tensors) < len(self._places):
+            tensors = tuple(tensors[n] for n in self._places)
         if self._plain:
             return tensors
         return rebuild(self._empty, tensors)

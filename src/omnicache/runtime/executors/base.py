@@ -82,6 +82,18 @@ class Cell:
             history = keeper.how[id(self.policy)].learn(self.history, p.step, x, kept)
         self.history = keeper.keep(self, history, p.step)
 
+    def watch(self, p: Pass, y: Tensors) -> None:
+        """Who writes to what the module has just returned (FreeU does) will write to what is lent in its place, too."""
+        if self.lent.always_copy:
+            return
+        watch = Lent()
+        watch.watch(y)
+
+        def look() -> None:
+            self.lent.always_copy |= watch.spoiled()
+
+        p.on_finish(look)
+
     def hold(self, history: History) -> None:
         """Keep these entries and no others."""
         self.history = history

@@ -51,16 +51,18 @@ class Whole:
         before = self._counts(args, kwargs)
         out = proceed(args, kwargs)
         if p.forced is None:
-            y = tensors_of(out)
+            shape = Shape(out)
+            y = shape.distinct(tensors_of(out))
             bound, model = self.signature.bind(args, kwargs), self.site.kind == "denoiser"
             layout = layout_by_shape(y, bound, channels=model) if self.policy.how.needs_input else None
-            seen = (Shape(out), layout)
+            seen = (shape, layout)
             x = self._streams(seen, args, kwargs)
             if before != self._counts(args, kwargs):
                 p.trace.note(f"{self.site.name} is always computed: it writes to its own input.")
             elif x is not None and y:
                 p.shapes[self.site, turn] = seen
                 cell.learn(p, x, y)
+                cell.watch(p, y)
             else:
                 p.trace.note(f"{self.site.name} is always computed: which of its inputs its output continues is not clear.")
         p.count("computed")
@@ -76,4 +78,4 @@ class Whole:
         if seen[1] is None:
             return None
         x = seen[1].read(self.signature.bind(args, kwargs))
-        return tuple(leading(t, size) for t, (size, _, _) in zip(x, seen[0].sizes, strict=True))
+        return tuple(leading(t, size) for t, (size, _, _) in zip(x, seen[0].distinct(seen[0].sizes), strict=True))
