@@ -161,6 +161,11 @@ class Trigger:
 class Where:
     """Where to cache: picks sites of a model. Set algebra: ``a | b``, ``a & b``, ``a - b``."""
 
+    called: str = ""
+    """What it picks, in words, for the sentence that a model has none of it."""
+    optional: bool = False
+    """Whether a model that has none of it is cached without; if not, it is refused."""
+
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         raise NotImplementedError
 

@@ -2,13 +2,15 @@
 
 from omnicache.granularity.algebra import Difference, Intersection, Union
 from omnicache.granularity.attention import Attention, CrossAttention
-from omnicache.granularity.axis import Inner, Temporal, Text
+from omnicache.granularity.axis import Inner, Temporal, Text, Within
 from omnicache.granularity.block import Block, Blocks
+from omnicache.granularity.called import Called
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
+from omnicache.granularity.span import Span
 from omnicache.granularity.stack import Stack
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Attention",
     "Block",
     "Blocks",
+    "Called",
     "CrossAttention",
     "Deep",
     "Denoiser",
@@ -24,8 +27,10 @@ __all__ = [
     "Intersection",
     "Layers",
     "Nth",
+    "Span",
     "Stack",
     "Temporal",
     "Text",
     "Union",
+    "Within",
 ]

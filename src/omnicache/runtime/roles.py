@@ -19,6 +19,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
 
     Attributes:
         governed: the sites that a policy governs; of several policies the first one has a site.
+        absent: what the model does not have and the plan does without, as sentences.
 
     Raises:
         OmniCacheError: the model has nothing that a policy, trigger or signal of the plan needs.
@@ -27,11 +28,14 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
     def __init__(self, plan: Plan, model: ModelMap):
         self.plan, self.model = plan, model
         self.governed: set[Site] = set()
+        self.absent: list[str] = []
         self._signatures = _Signatures()
         self._found: dict[nn.Module, list[Role]] = {}
         self._probe()
         for policy in plan.policies:
             self._govern(policy)
+        if plan.policies and not self.governed:
+            raise OmniCacheError(needs(plan.method, plan.policies[0], model))
         self._check()
         super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
         self._nest(model.model, None)
@@ -51,6 +55,9 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         sites = policy.where.select(self.model)
         if policy.which is not None:
             sites = tuple(s for s in sites if policy.which.suits(s))
+        if not sites and policy.where.optional:
+            self.absent.append(f"{type(self.model.model).__name__} has no {policy.where.called}; the rest is cached without.")
+            return
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
         if all(site in self.governed for site in sites):
@@ -131,15 +138,15 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
+    from omnicache.granularity import Deep
 
     name = type(model.model).__name__
     if isinstance(policy.where, Deep):
         if model.family != "unet":
             return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
-    if isinstance(policy.where, CrossAttention):
-        return f"{method} needs cross-attention, and {name} has none."
+    if policy.where.called:
+        return f"{method} needs {policy.where.called}, and {name} has none."
     return (
         f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
         "Pass the denoiser (pipe.transformer, pipe.unet)."

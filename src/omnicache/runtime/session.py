@@ -51,6 +51,7 @@ class Session:
         self.audience = Audience(plan, pipe, self._stepped)
         self.runs = Runs(self)
         self.attached = Attachment(model, plan)
+        self.notes += self.attached.absent
         self._signature = Signature(model.model)
         self._gone = False
         try:

@@ -7,9 +7,27 @@ from omnicache.triggers.combine import And, Not, Or
 from omnicache.triggers.every import Every
 from omnicache.triggers.first import First
 from omnicache.triggers.last import Last
+from omnicache.triggers.outside import Outside
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
+from omnicache.triggers.spells import Spells
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
-__all__ = ["Above", "Accumulate", "And", "Between", "Every", "First", "Last", "Not", "Or", "PowerLaw", "Ramp", "Table", "Verify"]
+__all__ = [
+    "Above",
+    "Accumulate",
+    "And",
+    "Between",
+    "Every",
+    "First",
+    "Last",
+    "Not",
+    "Or",
+    "Outside",
+    "PowerLaw",
+    "Ramp",
+    "Spells",
+    "Table",
+    "Verify",
+]
