@@ -93,6 +93,7 @@ _newton = {"interval": 3, "warmup": 3, "order": 2, "basis": "newton", "granulari
 _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
 _pab = {"spatial": 2, "window": (-1.0, 2000.0)}
+_chipmunk = {"interval": 3, "warmup": 1, "edge": 0, "random_keys": 0.1}
 _first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
 ROWS: dict[str, Row] = {
@@ -168,6 +169,7 @@ ROWS: dict[str, Row] = {
     "delta-dit/half": Row(
         "delta-dit", {"interval": 3, "span": 0.5, "boundary": 4}, TRANSFORMERS, "layers", every_third, {"interval": 1000}, begin
     ),
+    "chipmunk": Row("chipmunk", _chipmunk, ANY, "rows", every_third, {"interval": 1000}, begin),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),

@@ -80,6 +80,9 @@ def test_a_boundary_in_steps_is_the_share_of_a_run():
         share = pipe(num_inference_steps=20)
     with omnicache.cache(pipe, "delta-dit", boundary=12):
         assert torch.equal(pipe(num_inference_steps=20), share)
+    with omnicache.cache(pipe, "delta-dit", boundary=0), counted(pipe.model) as calls:  # late from the beginning
+        pipe(num_inference_steps=20)
+    assert [calls[f"transformer_blocks.{i}"] for i in range(4)] == [10, 10, 10, 20]
     with omnicache.cache(pipe, "delta-dit", boundary=5):
         assert not torch.equal(pipe(num_inference_steps=20), share)
 

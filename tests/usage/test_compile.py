@@ -66,6 +66,7 @@ WHOLE_BLOCKS = [
     ("after", "hicache", {"interval": 3, "warmup": 2}),
     ("before", "foca", {"interval": 3, "warmup": 2}),
     ("after", "first-block-cache", {"threshold": 9.0, "longest": 2}),
+    ("after", "delta-dit", {"interval": 3, "span": 1.0}),
     ("before", "dbcache", {"front": 1, "warmup": 2, "threshold": 9.0, "longest": 2}),
 ]
 """When blocks are compiled, and what they are cached by."""
@@ -73,7 +74,7 @@ WHOLE_BLOCKS = [
 
 def test_every_method_that_reuses_whole_blocks_is_tried_here():
     """Or it looks inside blocks, and refuses compiled ones."""
-    inside, none = {"toca", "speca", "omnicache-md", "tomesd"}, {"none", "fewer-steps"}
+    inside, none = {"toca", "speca", "omnicache-md", "tomesd", "pab", "chipmunk"}, {"none", "fewer-steps"}
     assert set(omnicache.methods()) - inside - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
     for method in inside:
         pipe = flux()

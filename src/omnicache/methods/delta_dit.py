@@ -34,8 +34,8 @@ def delta_dit(
         span: share of the blocks that is skipped (N_c over L; 21 of 28 is 0.75). 0 skips none.
         boundary: the paper's b, a number of steps, or a share of the run: 12 of 20 steps is 0.6.
     """
-    edge = min(span, 1.0 - span)
-    full, early, late = Every(interval, phase=0), Between(0, boundary), Between(boundary, NEVER)
+    edge, at = min(span, 1.0 - span), boundary or 0.0
+    full, early, late = Every(interval, phase=0), Between(0, at), Between(at, NEVER)
     parts = {
         "front": (full | early, Span(0, edge)),
         "middle": (full, Span(edge, -edge or None)),

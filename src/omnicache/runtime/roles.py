@@ -10,7 +10,20 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.executors import After, Around, Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import (
+    After,
+    Around,
+    ByColumns,
+    Chain,
+    Check,
+    KeyWise,
+    NeuronWise,
+    Probe,
+    Region,
+    Role,
+    Watch,
+    Whole,
+)
 from omnicache.runtime.streams import Signature
 
 
@@ -47,7 +60,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         """Tell each role which one is around it."""
         for role in self.get(module, ()):
             role.outer = outer
-            outer = role if isinstance(role, (Chain, Region, Whole)) else outer
+            outer = role if isinstance(role, (ByColumns, Chain, Region, Whole)) else outer
         for child in module.children():
             self._nest(child, outer)
 
@@ -71,7 +84,9 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 continue  # an earlier policy governs it
             self.governed.add(site)
             if site.layout == "whole":
-                self._add(site.modules[0], Whole(site, policy, self._signatures))
+                by_columns = policy.which is not None and policy.which.group
+                kind = Whole if not by_columns else NeuronWise if site.kind == "mlp" else KeyWise
+                self._add(site.modules[0], kind(site, policy, self._signatures))
                 continue
             made = Chain if site.layout == "chain" else Region
             for i, module in enumerate(site.modules):

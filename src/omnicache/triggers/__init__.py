@@ -2,6 +2,7 @@
 
 from omnicache.triggers.above import Above
 from omnicache.triggers.accumulate import Accumulate
+from omnicache.triggers.at import At
 from omnicache.triggers.between import Between
 from omnicache.triggers.combine import And, Not, Or
 from omnicache.triggers.every import Every
@@ -18,6 +19,7 @@ __all__ = [
     "Above",
     "Accumulate",
     "And",
+    "At",
     "Between",
     "Every",
     "First",
