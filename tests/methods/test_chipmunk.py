@@ -340,6 +340,38 @@ def test_low_precision_is_added_up_in_float32():
     assert kinds == {"attention": [torch.float32], "mlp": [torch.float32, torch.bfloat16]}
 
 
+class Scaled(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).mul_(2.0)
+
+
+def test_an_mlp_that_writes_to_its_output_is_computed_whole():
+    model = feed(nn.GELU())
+    for block in model.blocks:
+        block.mlp = Scaled(*block.mlp)
+    x = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with omnicache.cache(model, Policy(First(1), MLP(), which=Neurons(0.3, **SMALL))) as run:
+        for i in range(5):
+            model(x * i + 1, torch.tensor(100.0 - i))
+    assert run.computed == "#####"
+
+
+def test_autocast_gives_the_types_that_it_gives_without_a_cache():
+    pipe, kinds = Pipe(dit(layers=4)), []
+    for block in pipe.model.transformer_blocks:
+        for part in (block.ff, block.attn1.to_out[0]):
+            part.register_forward_pre_hook(lambda module, given: kinds.append(given[0].dtype))
+            part.register_forward_hook(lambda module, given, out: kinds.append(out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = pipe()
+        seen, kinds[:] = list(kinds), []
+        with omnicache.cache(pipe, "chipmunk", mlp=1.0, attention=1.0) as run:
+            out = pipe()
+    assert kinds == seen
+    assert "o" in run.computed
+    assert near(out, plain, 0.1)
+
+
 def test_chance_is_the_same_in_every_run_and_another_with_another_seed():
     pipe = Pipe(dit(layers=4))
     outs = []

@@ -51,7 +51,7 @@ class KeyWise(ByColumns):
                     chosen = p.pick(self.policy, self.site, self._columns((turn, i), call, True, fixed))
                     if chosen is None:
                         return out
-                    rest.append(o - call.to_some(functional.scaled_dot_product_attention, chosen, self.group))
+                    rest.append(o - call.to_some(functional.scaled_dot_product_attention, chosen, self.group).to(o.dtype))
                 outs = tuple(rest)
             cell.learn(p, (), outs)
         return out
@@ -68,7 +68,8 @@ class KeyWise(ByColumns):
             if chosen is None or int(chosen.shape[-1]) > call.key.shape[2]:
                 raise Unlike
             done += 1
-            return (kept[done - 1] + call.to_some(plain, chosen, self.group)).to(call.value.dtype)
+            some = call.to_some(plain, chosen, self.group)
+            return (kept[done - 1] + some.to(wide(some))).to(some.dtype)
 
         with Inside(functional.scaled_dot_product_attention, attend):
             out = proceed(args, kwargs)
@@ -124,7 +125,7 @@ class Attend:
         return torch.stack(made, dim=2)
 
     def to_some(self, attend: Callable[..., torch.Tensor], chosen: torch.Tensor, group: int) -> torch.Tensor:
-        """Attention of each group of queries to its keys alone, ``chosen`` ``(batch, heads, groups, kept)``, in float32 or wider.
+        """Attention of each group of queries to its keys alone, ``chosen`` ``(batch, heads, groups, kept)``.
 
         Queries that may look at none of them give 0.
         """
@@ -138,5 +139,4 @@ class Attend:
                 none = ~seen.any(-1, keepdim=True) if seen.dtype is torch.bool else seen.isneginf().all(-1, keepdim=True)
                 out = out.masked_fill(none, 0.0)
             made.append(out)
-        whole = torch.cat(made, dim=2)
-        return whole.to(wide(whole))
+        return torch.cat(made, dim=2)

@@ -45,7 +45,7 @@ class NeuronWise(ByColumns):
             return out
         (first, _), (second, _) = calls
         hidden, y = second.input.detach().flatten(1, -2), out.detach().flatten(1, -2)
-        if not self._proved(p, first, second, hidden, y, args, kwargs):
+        if not self._proved(p, hidden, y, args, kwargs):
             return out
         if p.run.keeper.wants(cell, p.step):
             p.pick(self.policy, self.site, self._columns(turn, first, hidden.shape[-1], dense=True))
@@ -67,10 +67,9 @@ class NeuronWise(ByColumns):
     def _columns(self, turn: Any, first: Linear, total: int, dense: bool) -> Columns:
         return Columns(turn, total, dense, functools.partial(first.of_means, total, self.group))
 
-    def _proved(
-        self, p: Pass, first: Linear, second: Linear, hidden: torch.Tensor, y: torch.Tensor, args: Args, kwargs: Mapping[str, Any]
-    ) -> bool:
-        """Whether half of the neurons computed by themselves are what they were among all. Waits for the device, once."""
+    def _proved(self, p: Pass, hidden: torch.Tensor, y: torch.Tensor, args: Args, kwargs: Mapping[str, Any]) -> bool:
+        """Whether half of the neurons computed by themselves are what they were among all, and so is the output. Waits for the
+        device, once."""
         key = (id(self.policy), self.site)
         if key in p.session.proven:
             return True
@@ -78,18 +77,18 @@ class NeuronWise(ByColumns):
         update = Update(y.to(wide(y)), hidden.clone(), self.group, lambda _: half.expand(len(hidden), groups, -1))
         try:
             with torch.no_grad(), p.nested(Decision.COMPUTE), Inside(functional.linear, update):
-                self.module.forward(*args, **kwargs)  # not the call: what is around it would see it twice
-            same = update.done and (update.hidden - hidden).abs().amax() <= 1e-2 * hidden.abs().amax()
+                again = self.module.forward(*args, **kwargs)  # not the call: what is around it would see it twice
+            same = update.done and _near(update.hidden, hidden) and _near(again.flatten(1, -2), y)
         except Exception as problem:
             if is_out_of_memory(problem):
                 raise
             same = False
-        if bool(same):
+        if same:
             p.session.proven.add(key)
         elif bool(torch.isfinite(hidden).all()):
             p.session.distrusted.add(key)
             self.whole(p, self.distrusted)
-        return bool(same)
+        return same
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +166,19 @@ class Update:
                     made.append(y + change @ second.weight[:, at].to(self.y.dtype).mT)
                     old[:, at] = new.detach().to(old.dtype)
         self.y = torch.cat(made).view_as(self.y)
-        return self.y.to(fresh.dtype, copy=True).view(*second.input.shape[:-1], -1)
+        return self.y.to(_out(fresh), copy=True).view(*second.input.shape[:-1], -1)
 
 
 def writable(t: torch.Tensor) -> torch.Tensor:
     """The tensor, or a copy if it was made in inference mode and cannot be written to outside of it."""
     return own((t,))[0] if t.is_inference() and not torch.is_inference_mode_enabled() else t
+
+
+def _out(t: torch.Tensor) -> torch.dtype:
+    """In which a linear layer answers such an input."""
+    kind = t.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and t.dtype is not torch.float64 else t.dtype
+
+
+def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((a - b).abs().amax() <= 1e-2 * b.abs().amax())
