@@ -18,7 +18,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
-from omnicache.models.discover import discover
+from omnicache.models.discover import block_lists, discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
@@ -101,11 +101,13 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, ki
 
 
 def _kinds(pipe: Any) -> list[str]:
-    """Classes of the denoisers, for presets. What is wrong with a pipeline is said when it is enabled."""
+    """Classes of the denoisers, for presets: each with the number of its blocks, and without. What is wrong with a pipeline is
+    said when it is enabled."""
     try:
-        return [type(model).__name__ for model in denoisers(pipe)]
+        found = [(type(model).__name__, sum(len(blocks) for _, blocks in block_lists(model))) for model in denoisers(pipe)]
     except OmniCacheError:
         return []
+    return [kind for name, blocks in found for kind in (f"{name}/{blocks}", name)]
 
 
 def enable(

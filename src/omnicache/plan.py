@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -71,6 +72,12 @@ class Plan:
     def triggers(self) -> tuple[Trigger, ...]:
         """The distinct triggers. Policies with equal triggers share one decision."""
         return tuple(dict.fromkeys(p.when for p in self.policies))
+
+    @functools.cached_property
+    def needs_grid(self) -> bool:
+        """Whether any part of it must know how rows lie in a picture or film."""
+        parts = [part for p in self.policies for part in (p.which, p.how)] + [s for t in self.triggers for s in t.signals]
+        return any(part is not None and part.needs_grid for part in parts)
 
     def __add__(self, other: Plan) -> Plan:
         """Both at once: where this plan computes, ``other`` may still reuse parts inside, and the reverse.

@@ -87,9 +87,14 @@ class Signal:
     """Where it is read: "denoiser" (before the model runs), "stack" (at the entry of the first block), a number (before that
     block), or "site": what the modules of ``where`` return whenever they run, so that it is known from the next step on."""
     where: Where | None = None
-    """Of "site", the modules: the first site that it picks."""
+    """Of "site", the modules: the first site that it picks; with ``each``, all of them."""
+    each: bool = False
+    """Whether every site that ``where`` picks is told of: ``(sites, batch)`` numbers, NaN of a site that has not run twice."""
     against: str = "visited"
-    """What it is compared with: its value at the last step ("visited"), or at the last one that its trigger has computed."""
+    """What it is compared with: its value at the last step ("visited"), at the last one that its trigger has computed ("computed"),
+    or nothing: it is measured by itself ("nothing")."""
+    needs_grid: bool = False
+    """Whether it must know how rows lie: then ``Step.latent`` tells."""
 
     def probe(self, module: Any, bound: Mapping[str, Any]) -> torch.Tensor | None:
         """The tensor to watch, from the module's arguments by name; None where this model does not have it."""
@@ -137,6 +142,13 @@ class Trigger:
     def observe(self, state: Any, moment: Moment, error: float) -> tuple[bool, Any]:
         """Told the error of a CHECK step. Returns whether the estimate is accepted, and the new state."""
         return True, state
+
+    by_site: bool = False
+    """Whether ``spares`` is to be asked: whether it decides site by site."""
+
+    def spares(self, state: Any, site: int) -> bool:
+        """At a step that is reused, whether the policy's site number ``site`` is; the others are computed."""
+        return True
 
     def misfit(self, total: int | None) -> str | None:
         """Why this trigger cannot serve a run of ``total`` steps, as a sentence; None if it can."""
@@ -203,8 +215,17 @@ class Predictor:
     needs_input: bool = False
     """Whether the site's input takes part (``Residual``)."""
 
+    needs_entry: bool = False
+    """Whether what entered the first block takes part, too; it is given as the last of the inputs."""
+
+    copies: int = 1
+    """Tensors that are kept for each one of a value."""
+
     remembers: bool = True
     """Whether it fills in from earlier steps; if not, the first step need not be computed."""
+
+    needs_grid: bool = False
+    """Whether it must know how rows lie: then ``Step.latent`` tells."""
 
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
@@ -215,6 +236,10 @@ class Predictor:
         Older entries may be kept in another dtype, or on the host: combine values in ``estimate``, where they are as they were.
         """
         raise NotImplementedError
+
+    def suits(self, step: Step, y: Tensors) -> bool:
+        """Whether it can estimate such values at all; if not, the site is computed."""
+        return True
 
     def lower(self) -> Predictor | None:
         """The same with one value fewer in its history, for when memory is short; None if it has no less to keep."""
@@ -296,7 +321,7 @@ class Selector:
     mixes: bool = False
     """Whether rows may be taken out of a module in which rows look at each other (attention)."""
     needs_grid: bool = False
-    """Whether it must know how rows lie."""
+    """Whether it must know how rows lie: then ``Step.latent`` tells."""
     group: int = 0
     """It chooses columns, for each group of so many rows: see ``pick``; 0: it chooses rows, see ``choose``."""
 

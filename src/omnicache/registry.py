@@ -47,7 +47,8 @@ class Method:
         off: options under which it computes everything, or None, with the reason in ``off_reason``.
         calibrate: the function behind ``omnicache.calibrate``, or None.
         needs_calibration: whether it can be used without.
-        presets: options that its paper gives for denoisers of these classes; what the user asks for goes before them.
+        presets: options that its paper gives for denoisers of these classes, "FluxTransformer2DModel", or with a number of blocks,
+            "FluxTransformer2DModel/57"; what the user asks for goes before them.
     """
 
     name: str

@@ -115,3 +115,32 @@ def test_dbcache_of_cache_dit_is_our_dbcache():
 
     plan = omnicache.methods()["dbcache"].plan(front=2, back=1, threshold=0.12, warmup=4, longest=3, mask="#..#")
     assert translate(DBCacheConfig()).policies == plan.policies
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.2])
+def test_magcache_of_diffusers_reuses_the_same_steps_and_values(threshold):
+    loop = Loop("FluxTransformer2DModel", DENOISERS["FluxTransformer2DModel"])
+    ratios = [1.0 + 0.01 * ((7 * i) % 5 - 1) for i in range(14)]
+    config = diffusers.MagCacheConfig(threshold=threshold, num_inference_steps=14, mag_ratios=ratios)
+    plain = loop(steps=14)
+    with omnicache.cache(loop, config) as ours:
+        out = loop(steps=14)
+    assert "." in ours.computed and ours.computed.startswith("###")
+    loop.transformer.enable_cache(config)
+    with loop.transformer.cache_context("one"):
+        theirs = loop(steps=14)
+    assert difference(plain, theirs) > 1e-3
+    assert difference(theirs, out) < 1e-4
+
+
+def test_seacache_of_diffusers_is_ours_on_the_latents():
+    plan = translate(diffusers.SeaCacheConfig(threshold=0.4, max_consecutive_cached=0, cache_end_steps=2))
+    ours = omnicache.methods()["seacache"].plan(threshold=0.4, of="latent", power=3.0, order=1, tail=2)
+    assert plan is not None and plan.policies == ours.policies
+
+
+def test_what_only_measures_or_holds_code_is_refused():
+    with pytest.raises(OmniCacheError, match=r'omnicache.calibrate\(pipe, inputs, "magcache"\)'):
+        translate(diffusers.MagCacheConfig(calibrate=True))
+    with pytest.raises(OmniCacheError, match="by code"):
+        translate(diffusers.SeaCacheConfig(raw_vision_callback=lambda *_: []))

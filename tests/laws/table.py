@@ -25,6 +25,8 @@ LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
 UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
 ANY = (*TRANSFORMERS, *UNETS)
+SAME = tuple(name for name in ANY if name not in ("dit", "sd3"))
+"""Those whose output has the shape of the latents; the others have more channels."""
 Found = TypeVar("Found")
 
 
@@ -50,7 +52,7 @@ class Row:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
         where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
-            less than blocks), "deep" or "nothing"; "rows" if it calls all of them, for fewer rows.
+            less than blocks), "deep", "denoiser" (all) or "nothing"; "rows" if it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -94,6 +96,8 @@ _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
 _pab = {"spatial": 2, "window": (-1.0, 2000.0)}
 _chipmunk = {"interval": 3, "warmup": 1, "edge": 0, "random_keys": 0.1}
+_sixth = marked(lambda i, n: i == 0 or (i - 1) % 6 == 0 or i >= n - 2)
+_first2_and_last = marked(lambda i, n: i < 2 or i == n - 1)
 _first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
 ROWS: dict[str, Row] = {
@@ -170,6 +174,60 @@ ROWS: dict[str, Row] = {
         "delta-dit", {"interval": 3, "span": 0.5, "boundary": 4}, TRANSFORMERS, "layers", every_third, {"interval": 1000}, begin
     ),
     "chipmunk": Row("chipmunk", _chipmunk, ANY, "rows", every_third, {"interval": 1000}, begin),
+    "easycache": Row(
+        "easycache", {"threshold": 0.5, "warmup": 2}, SAME, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
+    ),
+    "magcache": Row(
+        "magcache",
+        {"ratios": (1.0,) * 4, "longest": 2, "retain": 0.0},
+        ANY,
+        "stack",
+        every_third,
+        {"longest": 1000},
+        begin,
+    ),
+    "seacache": Row("seacache", {"threshold": 0.4}, ANY, "stack", None, {"threshold": math.inf}, ends),
+    "seacache/latent": Row(
+        "seacache", {"threshold": 0.4, "of": "latent", "order": 1}, ANY, "stack", None, {"threshold": math.inf}, ends
+    ),
+    "adacache": Row("adacache", {"scale": 0.1}, ANY, "stack", None, {"scale": 1e-6}, _sixth),
+    "foresight": Row(
+        "foresight",
+        {"scale": 20.0, "warmup": 3, "interval": 3},
+        TRANSFORMERS,
+        "layers",
+        None,
+        {"scale": 1e30, "interval": 1000, "warmup": 2},
+        _first2,
+    ),
+    "ab-cache": Row(
+        "ab-cache",
+        {"interval": 3, "warmup": 2},
+        ANY,
+        "denoiser",
+        marked(lambda i, n: i < 2 or i % 3 == 0),
+        {"interval": 1000},
+        _first2,
+    ),
+    "ab-cache/unit": Row(
+        "ab-cache",
+        {"interval": 3, "warmup": 2, "spacing": "unit"},
+        ANY,
+        "denoiser",
+        marked(lambda i, n: i < 2 or i % 3 == 0),
+        {"interval": 1000},
+        _first2,
+    ),
+    "freqca": Row(
+        "freqca",
+        {"interval": 3, "warmup": 2},
+        ANY,
+        "stack",
+        marked(lambda i, n: i < 2 or (i - 1) % 3 == 0),
+        {"interval": 1000},
+        _first2,
+    ),
+    "dicache": Row("dicache", {"threshold": 0.3}, TRANSFORMERS, "layers", None, {"threshold": math.inf, "warmup": 0.0}, ends),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),

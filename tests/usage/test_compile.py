@@ -68,13 +68,20 @@ WHOLE_BLOCKS = [
     ("after", "first-block-cache", {"threshold": 9.0, "longest": 2}),
     ("after", "delta-dit", {"interval": 3, "span": 1.0}),
     ("before", "dbcache", {"front": 1, "warmup": 2, "threshold": 9.0, "longest": 2}),
+    ("after", "easycache", {"threshold": 9.0, "warmup": 2}),
+    ("before", "magcache", {"ratios": (1.0,), "longest": 2}),
+    ("after", "seacache", {"threshold": 1e9}),
+    ("before", "foresight", {"scale": 1e9, "warmup": 2, "interval": 4}),
+    ("after", "ab-cache", {"interval": 3, "warmup": 2}),
+    ("before", "freqca", {"interval": 3, "warmup": 2}),
+    ("after", "dicache", {"threshold": 1e9}),
 ]
 """When blocks are compiled, and what they are cached by."""
 
 
 def test_every_method_that_reuses_whole_blocks_is_tried_here():
     """Or it looks inside blocks, and refuses compiled ones."""
-    inside, none = {"toca", "speca", "omnicache-md", "tomesd", "pab", "chipmunk"}, {"none", "fewer-steps"}
+    inside, none = {"toca", "speca", "omnicache-md", "tomesd", "adacache", "pab", "chipmunk"}, {"none", "fewer-steps"}
     assert set(omnicache.methods()) - inside - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
     for method in inside:
         pipe = flux()
@@ -100,7 +107,7 @@ def test_repeated_blocks_keep_their_graphs(when, method, options):
         for label in (1, 2, 1):
             last = paint(pipe, label)
         assert graphs.graphs == KINDS, "none anew in later steps and runs"
-        looked_at = int(method in ("first-block-cache", "dbcache"))  # blocks that run at every step
+        looked_at = int(method in ("first-block-cache", "dbcache", "dicache"))  # blocks that run at every step
         steps = (run.computed.count("#"), run.computed.count("."))
         assert graphs.calls == 3 * (BLOCKS * steps[0] + looked_at * steps[1]), "all blocks at computed steps, and no others"
         assert "." in run.computed

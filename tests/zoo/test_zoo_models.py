@@ -12,6 +12,7 @@ PIPELINES = {
     "emoji-text": ("StableDiffusion3Pipeline", 14e6),
     "emoji-motion": ("LattePipeline", 10e6),
     "emoji-animate": ("StableVideoDiffusionPipeline", 8e6),
+    "emoji-unet": ("StableDiffusionPipeline", 8e6),
 }
 
 

@@ -7,12 +7,22 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tokenizers import pre_tokenizers
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
+Encoder = TypeVar("Encoder", CLIPTextModel, CLIPTextModelWithProjection)
 LENGTH = 8  # start, up to six words, end: the longest caption
 WIDTH = 48  # of each encoder
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -62,8 +72,8 @@ def write_files(tokens: CLIPTokenizer, folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
 
 
-def encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """Two layers; the pipeline reads the words after the first and the whole caption after the second."""
+def encoder(tokens: CLIPTokenizer, kind: type[Encoder] = CLIPTextModelWithProjection) -> Encoder:
+    """Two layers; Stable Diffusion 3 reads the words after the first and the whole caption after the second."""
     config = CLIPTextConfig(
         vocab_size=len(tokens),
         hidden_size=WIDTH,
@@ -76,10 +86,11 @@ def encoder(tokens: CLIPTokenizer) -> CLIPTextModelWithProjection:
         eos_token_id=tokens.eos_token_id,
         pad_token_id=tokens.pad_token_id,
     )
-    model = CLIPTextModelWithProjection(config)
+    model = kind(config)
+    embeddings = next(m for m in model.modules() if hasattr(m, "position_embedding"))
     # Rows of size one: what the transformer's first projection gets has the size of what it was built for.
-    nn.init.normal_(model.text_model.embeddings.token_embedding.weight, std=0.7)
-    nn.init.normal_(model.text_model.embeddings.position_embedding.weight, std=0.2)
+    nn.init.normal_(embeddings.token_embedding.weight, std=0.7)
+    nn.init.normal_(embeddings.position_embedding.weight, std=0.2)
     return model
 
 

@@ -1,12 +1,13 @@
 """Where to cache."""
 
-from omnicache.granularity.algebra import Difference, Intersection, Union
+from omnicache.granularity.algebra import Difference, Else, Intersection, Union
 from omnicache.granularity.attention import Attention, CrossAttention
 from omnicache.granularity.axis import Inner, Temporal, Text, Within
 from omnicache.granularity.block import Block, Blocks
 from omnicache.granularity.called import Called
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
+from omnicache.granularity.final import Final
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
@@ -23,6 +24,8 @@ __all__ = [
     "Deep",
     "Denoiser",
     "Difference",
+    "Else",
+    "Final",
     "Inner",
     "Intersection",
     "Layers",

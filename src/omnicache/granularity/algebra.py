@@ -1,4 +1,4 @@
-"""Set algebra on places."""
+"""Set algebra on places, and a choice between two."""
 
 from __future__ import annotations
 
@@ -39,3 +39,14 @@ class Difference(Where):
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         other = set(self.b.select(model))
         return tuple(s for s in self.a.select(model) if s not in other)
+
+
+@value
+class Else(Where):
+    """The sites of ``a``; those of ``b`` in a model where ``a`` picks none."""
+
+    a: Where
+    b: Where
+
+    def select(self, model: ModelMap) -> tuple[Site, ...]:
+        return self.a.select(model) or self.b.select(model)

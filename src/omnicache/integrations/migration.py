@@ -22,8 +22,6 @@ from omnicache.triggers import Between, Every, First
 FOREVER = 10**6
 MISSING = {
     "FasterCacheConfig": "FasterCache",
-    "MagCacheConfig": "MagCache",
-    "SeaCacheConfig": "SeaCache",
     "LayerSkipConfig": "skip-layer guidance, which is no cache",
     "TextKVCacheConfig": "a cache of the text's keys and values",
     "BasicCacheConfig": "cache-dit's cache",
@@ -92,11 +90,34 @@ def _dbcache(config: Any) -> Policies:
     )
 
 
+def _magcache(config: Any) -> Policies:
+    """diffusers' MagCache."""
+    if config.calibrate:
+        raise OmniCacheError(
+            'MagCacheConfig(calibrate=True) measures ratios; here: plan = omnicache.calibrate(pipe, inputs, "magcache"), then '
+            "omnicache.cache(pipe, plan)."
+        )
+    ratios = tuple(float(r) for r in config.mag_ratios)
+    options = {"threshold": config.threshold, "longest": config.max_skip_steps, "retain": config.retention_ratio}
+    return registry.get("magcache").plan(ratios=ratios, **options).policies
+
+
+def _seacache(config: Any) -> Policies:
+    """diffusers' SeaCache, which watches the latents."""
+    if config.raw_vision_callback is not None:
+        raise OmniCacheError("SeaCacheConfig(raw_vision_callback=...) chooses latents by code, which a plan does not hold.")
+    options = {"warmup": max(config.retention_steps, 1), "tail": config.cache_end_steps, "order": config.residual_order}
+    options |= {"longest": config.max_consecutive_cached or None, "power": config.power_exp, "of": "latent"}
+    return registry.get("seacache").plan(threshold=config.threshold, **options).policies
+
+
 KNOWN: dict[str, Callable[[Any], Policies]] = {
     "TaylorSeerCacheConfig": _taylorseer,
     "FirstBlockCacheConfig": _first_block,
     "PyramidAttentionBroadcastConfig": _pab,
     "DBCacheConfig": _dbcache,
+    "MagCacheConfig": _magcache,
+    "SeaCacheConfig": _seacache,
 }
 
 

@@ -12,7 +12,7 @@ from omnicache.triggers import Every, First
 
 @method(
     "foca",
-    paper="FoCa: Forecast then Calibrate",
+    paper="FoCa: Forecast then Calibrate (arXiv 2508.16211)",
     axes={
         "when": "the first steps, then every n-th",
         "where": "attention and MLP, or the stack",

@@ -4,12 +4,16 @@ from typing import Annotated
 
 from omnicache.calibrate.curves import calibrate_teacache
 from omnicache.granularity import Stack
+from omnicache.methods._released import presets, released
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
-from omnicache.registry import Range, method
-from omnicache.runtime.signals import ModulatedInputChange
+from omnicache.registry import Choice, Range, method
+from omnicache.runtime.signals import ModulatedInputChange, TimeChange
 from omnicache.triggers import Accumulate, First, Last
+
+RELEASED = released("teacache")
+PLAIN = {"threshold": 0.15, "coefficients": (1.0, 0.0), "warmup": 1, "tail": 1, "signal": "modulated"}
 
 
 @method(
@@ -19,22 +23,28 @@ from omnicache.triggers import Accumulate, First, Last
     architectures="transformers with adaLN",
     off={"threshold": float("-inf")},
     calibrate=calibrate_teacache,
+    presets=presets(RELEASED),
 )
 def teacache(
-    threshold: float = 0.15,
-    coefficients: tuple[float, ...] = (1.0, 0.0),
-    warmup: Annotated[int, Range(1, 1000)] = 1,
-    tail: Annotated[int, Range(0, 1000)] = 1,
+    threshold: float | None = None,
+    coefficients: tuple[float, ...] | None = None,
+    warmup: Annotated[int | None, Range(1, 1000)] = None,
+    tail: Annotated[int | None, Range(0, 1000)] = None,
+    signal: Annotated[str | None, Choice(("modulated", "time"))] = None,
+    model: Annotated[str | None, Choice(tuple(RELEASED))] = None,
 ) -> Plan:
     """Recomputes once the predicted change of the output since the last computation reaches ``threshold``.
 
     Args:
-        threshold: relative change of the output that is tolerated; the paper uses 0.1 to 0.8.
+        threshold: relative change of the output that is tolerated; the paper uses 0.1 to 0.8. 0.15 unless ``model`` says otherwise.
         coefficients: polynomial from the signal's change to the output's, highest degree first; ``omnicache.calibrate`` fits it.
-        warmup: computed steps at the start.
-        tail: computed steps at the end.
+        warmup, tail: computed steps at the start and at the end; 1.
+        signal: what is watched, the first block's "modulated" input or the embedded "time" that it is given.
+        model: take what was released for this model wherever nothing else is asked for. Known models find it by themselves.
     """
-    signal = ModulatedInputChange()
-    when = First(warmup) | Last(tail) | Accumulate(signal, threshold, coefficients)
-    options = {"threshold": threshold, "coefficients": coefficients, "warmup": warmup, "tail": tail}
-    return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), options)
+    asked = {"threshold": threshold, "coefficients": coefficients, "warmup": warmup, "tail": tail, "signal": signal}
+    fitted = {k: tuple(v) if k == "coefficients" else v for k, v in (RELEASED[model] if model else {}).items() if k != "class"}
+    o = {**PLAIN, **fitted, **{k: v for k, v in asked.items() if v is not None}}
+    watched = ModulatedInputChange() if o["signal"] == "modulated" else TimeChange()
+    when = First(o["warmup"]) | Last(o["tail"]) | Accumulate(watched, o["threshold"], o["coefficients"])
+    return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), {**o, "model": model})

@@ -70,6 +70,11 @@ class Grid:
         found = x.reshape(*size, *x.shape[2:])
         return found.movedim(3, 1) if self.along == "time" else found
 
+    def back(self, film: torch.Tensor) -> torch.Tensor:
+        """What ``film`` has made, as the module has its rows: ``(entries, rows, ...)``, without what stands before the film."""
+        rows = film.movedim(1, 3) if self.along == "time" else film
+        return rows.reshape(self.entries, self.rows - self.before, *film.shape[4:])
+
 
 def _side(latent: Latent, cells: int) -> tuple[int, int] | None:
     """Height and width of so many cells: those of the latent divided by a patch or a pooling."""

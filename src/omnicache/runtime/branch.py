@@ -27,7 +27,7 @@ class BranchState:
         self.selectors: dict[Policy, Any] = {}
         self.correctors: dict[Corrector, Any] = {}
         self.seen: dict[tuple[Signal, nn.Module], Tensors] = {}
-        self.told: dict[Signal, torch.Tensor | None] = {}  # what modules have shown when they ran
+        self.told: dict[Signal, list[torch.Tensor | None]] = {}  # what modules have shown when they ran, site by site
         self.entered: list[nn.Module] = []  # the rows' first blocks in the order of their calls
         self.latent: Latent | None = None  # what the denoiser is given, where a selector must know
         self.condition: ReferenceType[torch.Tensor] | None = None
@@ -56,4 +56,4 @@ class BranchState:
             table.clear()
 
     def kept(self) -> list[Any]:
-        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen]
+        return [[cell.history for cell in self.all_cells()], self.selectors, self.correctors, self.seen, self.told]

@@ -57,6 +57,7 @@ class Clock:
         self.strangers: set[Any] = set()  # threads and requests that were seen not to follow it since then
         self.times: list[float] = []
         self.sigmas: list[float] = []
+        self.flow = "Flow" in type(scheduler).__name__ or _setting(scheduler, "prediction_type") == "flow_prediction"
         self._listeners: WeakKeyDictionary[Any, tuple[float, WeakMethod[Callable[[Clock], None]]]] = WeakKeyDictionary()
 
     @classmethod
@@ -147,6 +148,10 @@ class Clock:
         fits = self.places(time) if time is not None else []
         begin = getattr(self.scheduler, "begin_index", None)
         return begin if begin in fits else (fits or [0])[0]
+
+
+def _setting(scheduler: Any, name: str) -> Any:
+    return getattr(getattr(scheduler, "config", None), name, None)
 
 
 def _same(listed: float, given: float) -> bool:

@@ -78,14 +78,20 @@ class Pass:
             return Decision.COMPUTE  # what comes before the watched block; the trigger is asked when there is something to see
         return state.decide(self.step, self._signals)
 
-    def reuses(self, policy: Policy) -> bool:
+    def reuses(self, policy: Policy, site: int = 0) -> bool:
+        """Whether site number ``site`` of a policy is reused, if it has something to be reused."""
         key = id(policy)  # hashing a policy at every call of every block would cost more than passing the block
         found = self._decided.get(key)
         if found is None:
             found = self.decision(policy.when)
             if self.forced is not None or self.run.triggers[policy.when].decided == self.step.index:
                 self._decided[key] = found
-        return found is not Decision.COMPUTE
+        if found is Decision.COMPUTE:
+            return False
+        by_site = self.session.by_site
+        if not by_site or key not in by_site or self.forced is not None:
+            return True
+        return policy.when.spares(self.run.triggers[policy.when].state, site)
 
     def checks(self, trigger: Trigger) -> bool:
         return self.decision(trigger) is Decision.CHECK
@@ -109,7 +115,7 @@ class Pass:
             before = self.branch.seen.get((signal, module), ())
             if signal.against == "visited" or not before:
                 self.branch.seen[signal, module] = own(now)
-            else:
+            elif signal.against == "computed":
                 self._fresh.append((signal, module, own(now)))
             change = self._change(signal, now, before)
             if at == "stack" and module not in entered:
@@ -125,6 +131,7 @@ class Pass:
     def _change(self, signal: Signal, now: Tensors, before: Tensors) -> torch.Tensor | None:
         """How much has changed on all ranks together, one number a sample; None, or NaN among several ranks, if not known."""
         ranks = self.run.ranks
+        before = now if signal.against == "nothing" else before
         if now and [(t.shape, t.dtype) for t in now] == [(t.shape, t.dtype) for t in before]:
             sums = [signal.sums(a, b) for a, b in zip(now, before, strict=True)]
         elif now and ranks:  # the others may know theirs, and wait for this one's
@@ -139,12 +146,14 @@ class Pass:
         found = self._signals.get(signal)
         return found is not None and not (self.run.ranks and bool(found.isnan().any()))
 
-    def tell(self, signal: Signal, module: nn.Module, out: Any) -> None:
-        """Measure a signal on what a module has returned, for the steps to come."""
+    def tell(self, signal: Signal, module: nn.Module, out: Any, site: int, sites: int) -> None:
+        """Measure a signal on what a module, that of site number ``site``, has returned, for the steps to come."""
         found = signal.probe(module, {RETURNED: out, STEP: self.step})
         now = () if found is None else (found,)
-        self.branch.told[signal] = self._change(signal, now, self.branch.seen.get((signal, module), ()))
-        self.branch.seen[signal, module] = own(now)
+        told = get_or_make(self.branch.told, signal, lambda: [None] * sites)
+        told[site] = self._change(signal, now, self.branch.seen.get((signal, module), ()))
+        if signal.against != "nothing":
+            self.branch.seen[signal, module] = own(now)
 
     def settle(self) -> None:
         """Triggers whose signals did not show up in the whole pass decide without them: to compute. What a computed step has

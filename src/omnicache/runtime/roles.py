@@ -73,24 +73,26 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             return
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
+        if policy.how.needs_input and sites[0].kind == "denoiser" and (why := _other_channels(self.model.model)):
+            raise OmniCacheError(f"{self.plan.method} keeps what the whole model adds to its latents, and {why}.")
         if all(site in self.governed for site in sites):
             raise OmniCacheError(
                 f"{self.plan.method}: {policy.where} is governed by earlier policies of the plan already, so the policy "
                 f"`{policy.when}, {policy.how}` would do nothing. Plans that are added must act on different parts of the model, "
                 "such as whole blocks and the attention inside them."
             )
-        for site in sites:
+        for number, site in enumerate(sites):
             if site in self.governed:
                 continue  # an earlier policy governs it
             self.governed.add(site)
             if site.layout == "whole":
                 by_columns = policy.which is not None and policy.which.group
                 kind = Whole if not by_columns else NeuronWise if site.kind == "mlp" else KeyWise
-                self._add(site.modules[0], kind(site, policy, self._signatures))
+                self._add(site.modules[0], kind(site, policy, self._signatures, number))
                 continue
             made = Chain if site.layout == "chain" else Region
             for i, module in enumerate(site.modules):
-                self._add(module, made(site, i, policy, self._signatures))
+                self._add(module, made(site, i, policy, self._signatures, number))
         if policy.which is not None and policy.which.shared:
             for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)
@@ -122,20 +124,24 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 late = model.family == "unet"  # its first block attends after most of its work is done
                 self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
         blocks = [site.modules[0] for site in model.sites("block")]
-        for depth in sorted({s.at for s in signals if isinstance(s.at, int)}):
+        depths = sorted({s.at for s in signals if isinstance(s.at, int)})
+        if blocks and (depths or any(p.how.needs_entry for p in self.plan.policies)):
+            self._add(blocks[0], Probe(0, blocks[0], self._signatures))
+        for depth in depths:
             if not 0 < depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
                 )
-            for at in (0, depth):
-                self._add(blocks[at], Probe(at, blocks[at], self._signatures))
+            self._add(blocks[depth], Probe(depth, blocks[depth], self._signatures))
         for signal in signals:
             if signal.at != "site":
                 continue
             sites = signal.where.select(model) if signal.where is not None else ()
             if not sites:
                 raise OmniCacheError(f"{self.plan.method} watches what {signal.where} returns, and {name} has no such part.")
-            self._add(sites[0].modules[-1], After(signal, sites[0].modules[-1]))
+            shown = sites if signal.each else sites[:1]
+            for i, site in enumerate(shown):
+                self._add(site.modules[-1], After(signal, site.modules[-1], i, len(shown)))
 
 
 class _Signatures(dict[nn.Module, Signature]):
@@ -149,6 +155,14 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
     names = {module: name for name, module in model.named_modules()}
     paths = {".".join(parts[:n]) for m in hooked for parts in [names.get(m, "").split(".")] for n in range(1, len(parts))}
     return [(path, model.get_submodule(path)) for path in sorted(paths)]
+
+
+def _other_channels(model: nn.Module) -> str | None:
+    """Why a denoiser's output is no change of its latents, where its config says so."""
+    given, returned = (getattr(getattr(model, "config", None), f"{way}_channels", None) for way in ("in", "out"))
+    if not isinstance(given, int) or not isinstance(returned, int) or given == returned:
+        return None
+    return f"{type(model).__name__} takes {given} channels and returns {returned}"
 
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ class Run:
                 clock.began = self.start
             index, total = clock.taken, len(clock.times) - self.start if clock.times else None
             when, sigma = self._listed(clock, index)
-        step = Step(index, total, when, sigma, self._branch(index, call))
+        step = Step(index, total, when, sigma, self._branch(index, call), clock is not None and clock.flow)
         if not self.checked:
             self.checked = True
             self._fits(total, clock is None and when is None)
@@ -94,7 +95,7 @@ class Run:
         if clock is not None and self.start is not None and step.total is not None and self.disabled is None:
             begun = any(t.decided == step.index for t in self.triggers.values())
             for i in range(step.index + begun, step.total):
-                steps.append(Step(i, step.total, *self._listed(clock, i), step.branch))
+                steps.append(Step(i, step.total, *self._listed(clock, i), step.branch, clock.flow))
         self.keeper.window = Window.after(self.session.plan.policies, self.keeper.how, self.triggers.values(), steps)
 
     def evaluated(self, record: Record, branch: BranchState) -> None:
@@ -199,9 +200,17 @@ class Run:
                 state.settle(Decision.COMPUTE)
 
     def told(self, signal: Signal) -> torch.Tensor | None:
-        """What modules have shown when they last ran, one number for each sample of all branches; None if they have not yet."""
-        known = [found for branch in self.branches.values() if (found := branch.told.get(signal)) is not None]
-        return torch.cat(known) if known else None
+        """What modules have shown when they last ran, one number for each sample of all branches, and each site if the signal is
+        of each; None if none has yet."""
+        known = []
+        for branch in self.branches.values():
+            shown = branch.told.get(signal, [])
+            if like := [found for found in shown if found is not None]:
+                batch = math.gcd(*map(len, like))  # sites may see a film as sequences of one frame, or of one position
+                unknown = torch.full_like(like[0][:batch], torch.nan)
+                rows = torch.stack([unknown if found is None else found.view(batch, -1).mean(1) for found in shown])
+                known.append(rows if signal.each else rows[0])
+        return torch.cat(known, -1) if known else None
 
     def state_of(self, step: Step, call: Call) -> BranchState:
         state = self.branches.get(step.branch)
@@ -209,7 +218,7 @@ class Run:
             # A new shape, dtype or device: what was kept is of no use.
             state = self.branches[step.branch] = BranchState(call.geometry)
             self.on_host = all(t.device.type == "cpu" for v in call.bound.values() for t in tensors_of(v))
-            if any(p.which is not None and p.which.needs_grid for p in self.session.plan.policies):
+            if self.session.plan.needs_grid:
                 state.latent = latent_of(self.session.model.model, call.bound)
             state.condition = ref(call.condition) if call.condition is not None else None
         return state
@@ -222,7 +231,7 @@ class Run:
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        others = held_bytes([(b.selectors, b.seen) for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        others = held_bytes([(b.selectors, b.seen, b.told) for b in self.branches.values()], states, self.agreed, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:

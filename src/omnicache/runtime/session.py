@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Session:
         self.model, self.plan, self.group = model, plan, group
         self.notes: list[str] = []
         self.signals = tuple(dict.fromkeys(s for t in plan.triggers for s in t.signals))
+        self.by_site = frozenset(id(p) for p in plan.policies if p.when.by_site)
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
         self.audience = Audience(plan, pipe, self._stepped)
@@ -160,7 +162,8 @@ class Session:
     def _lead(self, run: Run, call: Call) -> tuple[Record, Any]:
         """One step. If memory runs out in it, what the cache holds may be why: then without a cache, to the end of the run."""
         step = run.step(call)
-        record, branch = Record(step), run.state_of(step, call)
+        branch = run.state_of(step, call)
+        record = Record(replace(step, latent=branch.latent) if branch.latent is not None else step)
         try:
             out, full = self._evaluate(run, branch, record, call), False
         except Exception as problem:

@@ -4,13 +4,17 @@ from omnicache.triggers.above import Above
 from omnicache.triggers.accumulate import Accumulate
 from omnicache.triggers.at import At
 from omnicache.triggers.between import Between
+from omnicache.triggers.codebook import Codebook
 from omnicache.triggers.combine import And, Not, Or
 from omnicache.triggers.every import Every
 from omnicache.triggers.first import First
+from omnicache.triggers.foresight import Foresight
 from omnicache.triggers.last import Last
+from omnicache.triggers.magnitudes import Magnitudes
 from omnicache.triggers.outside import Outside
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
+from omnicache.triggers.responds import Responds
 from omnicache.triggers.spells import Spells
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
@@ -21,14 +25,18 @@ __all__ = [
     "And",
     "At",
     "Between",
+    "Codebook",
     "Every",
     "First",
+    "Foresight",
     "Last",
+    "Magnitudes",
     "Not",
     "Or",
     "Outside",
     "PowerLaw",
     "Ramp",
+    "Responds",
     "Spells",
     "Table",
     "Verify",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import Decision, Moment, Signal, Trigger, value
 
 
@@ -50,12 +51,19 @@ class Or(_Pair):
     a: Trigger
     b: Trigger
 
+    @property
+    def by_site(self) -> bool:  # type: ignore[override]
+        return self.a.by_site or self.b.by_site
+
     def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
         first, second, state = self._both(state, moment)
         for strongest in (Decision.COMPUTE, Decision.CHECK):
             if strongest in (first, second):
                 return strongest, state
         return Decision.REUSE, state
+
+    def spares(self, state: Any, site: int) -> bool:
+        return self.a.spares(state[0], site) and self.b.spares(state[1], site)
 
 
 @value
@@ -64,6 +72,9 @@ class And(_Pair):
 
     a: Trigger
     b: Trigger
+
+    def __post_init__(self) -> None:
+        _whole_steps("&", self.a, self.b)
 
     def decide(self, state: Any, moment: Moment) -> tuple[Decision, Any]:
         first, second, state = self._both(state, moment)
@@ -78,6 +89,9 @@ class Not(Trigger):
     """Computes exactly when ``a`` does not."""
 
     a: Trigger
+
+    def __post_init__(self) -> None:
+        _whole_steps("~", self.a)
 
     @property
     def signals(self) -> tuple[Signal, ...]:  # type: ignore[override]
@@ -95,3 +109,9 @@ class Not(Trigger):
 
     def misfit(self, total: int | None) -> str | None:
         return self.a.misfit(total)
+
+
+def _whole_steps(sign: str, *parts: Trigger) -> None:
+    """Refuse what decides site by site: of a site, only "computed if either says so" has a meaning."""
+    if found := next((t for t in parts if t.by_site), None):
+        raise OmniCacheError(f"{type(found).__name__} decides site by site, which `{sign}` cannot turn round. Combine it with `|`.")

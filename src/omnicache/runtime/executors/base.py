@@ -58,6 +58,9 @@ class Cell:
             self.history = ()
         self.lent.forget()
         keeper = p.run.keeper
+        if not self.policy.how.suits(p.step, y):
+            p.trace.note(f"{self.site.name} is always computed: how what it returns lies in a picture is not known.")
+            return
         if not self.form:  # before the first value is kept, so that the first step of a run shows all that it will hold
             self.form, self.counts = tuple((t.dtype, t.device) for t in y), tuple(t.numel() for t in y)
             keeper.admit(p.run, self)

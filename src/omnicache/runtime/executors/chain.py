@@ -115,8 +115,9 @@ class Chain:
 
     outer: Role | None = None
 
-    def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature]):
+    def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature], number: int = 0):
         self.site, self.index, self.policy, self.rank = site, index, policy, RANKS[site.kind]
+        self.number = number  # among the sites of its policy
         self.block = site.modules[index]
         self.signature = signatures[self.block]
 
@@ -125,7 +126,7 @@ class Chain:
             return p.computes(proceed, args, kwargs)
         state = p.chain(self.policy, self.site, p.turn(self))
         bound = self.signature.bind(args, kwargs)
-        if p.reuses(self.policy):
+        if p.reuses(self.policy, self.number):
             segment = state.owner.get(self.index)
             if segment is not None and (p.segment is segment or self._enters(p, segment, bound)):
                 p.count("reused", self.policy)
@@ -174,7 +175,11 @@ class Chain:
             p.record.reused += len(segment.inner)
             standing_in.set(None)
         p.segment = None
-        return shape.fill(segment.cell.estimate(p, entry))
+        return shape.fill(segment.cell.estimate(p, self._inputs(p, entry)))
+
+    def _inputs(self, p: Pass, entry: Tensors) -> Tensors:
+        """What the predictor is given."""
+        return (*entry, p.entered) if self.policy.how.needs_entry and p.entered is not None else entry
 
     def _compute(
         self, p: Pass, state: ChainState, proceed: Proceed, args: Args, kwargs: Mapping[str, Any], bound: Mapping[str, Any]
@@ -250,7 +255,7 @@ class Chain:
         for role in segment.passed:
             shape = state.shapes[role.index]
             segment.inner[role.block] = shape.hand_on(role.signature, state.layouts[type(role.block), len(shape.sizes)])
-        segment.cell.learn(p, entry, run.outputs)
+        segment.cell.learn(p, self._inputs(p, entry), run.outputs)
         state.built.append(segment)
 
     def _finish(self, p: Pass, state: ChainState) -> None:

@@ -30,8 +30,9 @@ class ByColumns:
     distrusted = ""
     """Why the site is always computed once its proof has failed."""
 
-    def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature]):
+    def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature], number: int = 0):
         self.site, self.policy, self.rank = site, policy, RANKS[site.kind]
+        self.number = number  # among the sites of its policy
         self.module = site.modules[0]
         self.group = policy.which.group if policy.which is not None else 0
         self.signature = signatures[self.module]
@@ -44,7 +45,7 @@ class ByColumns:
             return p.computes(proceed, args, kwargs)
         turn = p.turn(self)
         cell = p.cell(self.policy, self.site, turn)
-        if p.reuses(self.policy) and cell.ready(0):
+        if p.reuses(self.policy, self.number) and cell.ready(0):
             kept = p.run.keeper.give(cell, cell.history[:1])[0].tensors
             try:
                 out = self.some(p, cell, turn, kept, proceed, args, kwargs)

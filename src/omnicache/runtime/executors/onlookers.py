@@ -68,13 +68,13 @@ class After:
     rank = 9
     outer: Role | None = None
 
-    def __init__(self, signal: Signal, module: nn.Module):
-        self.signal, self.module = signal, module
+    def __init__(self, signal: Signal, module: nn.Module, site: int, sites: int):
+        self.signal, self.module, self.site, self.sites = signal, module, site, sites
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         out = proceed(args, kwargs)
         if p.forced is None:
-            p.tell(self.signal, self.module, out)
+            p.tell(self.signal, self.module, out, self.site, self.sites)
         return out
 
 
@@ -122,13 +122,13 @@ class Probe:
         self._lock = threading.Lock()
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
+        if self.at == 0:
+            if p.entered is None:
+                p.entered = next(iter(own(moving(self.signature.bind(args, kwargs))[:1])), None)
+        elif p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
             bound = self.signature.bind(args, kwargs)
-            if self.at == 0:
-                p.entered = next(iter(own(moving(bound)[:1])), None)
-            else:
-                seen = self._peek(p, args, kwargs) if self.attention else None
-                p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})
+            seen = self._peek(p, args, kwargs) if self.attention else None
+            p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})
         return proceed(args, kwargs)
 
     def _peek(self, p: Pass, args: Args, kwargs: Mapping[str, Any]) -> torch.Tensor | None:

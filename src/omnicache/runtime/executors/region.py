@@ -37,15 +37,16 @@ class Region:
 
     outer: Role | None = None
 
-    def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature]):
+    def __init__(self, site: Site, index: int, policy: Policy, signatures: Mapping[nn.Module, Signature], number: int = 0):
         self.site, self.policy, self.rank = site, policy, RANKS[site.kind]
+        self.number = number  # among the sites of its policy
         self.module = site.modules[index]
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
         if p.forced is Decision.COMPUTE or p.distrusts(self.policy, self.site) or p.bars(self.site):
             return p.computes(proceed, args, kwargs)
         state = p.region(self.policy, self.site, p.turn(self))
-        if p.reuses(self.policy) and self.module in state.shapes and state.cell.ready(p.lag):
+        if p.reuses(self.policy, self.number) and self.module in state.shapes and state.cell.ready(p.lag):
             p.count("reused", self.policy)
             shape = state.shapes[self.module]
             if self.module is state.exit:

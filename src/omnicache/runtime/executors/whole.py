@@ -22,8 +22,9 @@ class Whole:
 
     outer: Role | None = None
 
-    def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature]):
+    def __init__(self, site: Site, policy: Policy, signatures: Mapping[nn.Module, Signature], number: int = 0):
         self.site, self.policy, self.rank = site, policy, RANKS[site.kind]
+        self.number = number  # among the sites of its policy
         self.signature = signatures[site.modules[0]]
         self.partial = Partial(site, policy, policy.which, self.signature) if policy.which is not None else None
 
@@ -32,7 +33,7 @@ class Whole:
             return p.computes(proceed, args, kwargs)
         turn = p.turn(self)
         cell, seen = p.cell(self.policy, self.site, turn), p.shapes.get((self.site, turn))
-        reuses = p.reuses(self.policy)
+        reuses = p.reuses(self.policy, self.number)
         if reuses and self.partial is not None and p.forced is None:
             try:
                 out = self.partial(p, cell, proceed, args, kwargs)

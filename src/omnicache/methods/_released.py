@@ -1,0 +1,18 @@
+"""What was released for particular models, by name: coefficients and thresholds, in ``data/``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def released(method: str) -> Mapping[str, Mapping[str, Any]]:
+    """Options of a method for each model that they were released for; ``"class"`` is the denoiser's, as presets have it."""
+    return json.loads((Path(__file__).parent / "data" / f"{method}.json").read_text())
+
+
+def presets(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``model=`` for the denoisers that can be told by class and number of blocks."""
+    return {options["class"]: {"model": name} for name, options in table.items() if "class" in options}
