@@ -208,7 +208,7 @@ class Plan:
         lines = [self.method + (f" for {self.made_for.get('model')}" if self.made_for else "")]
         for p in self.policies:
             parts = [f"compute when {p.when}", f"at {p.where}", f"else {p.how}"]
-            parts += [f"rows by {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
+            parts += [f"but for {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
             lines.append("  " + ", ".join(parts))
         return "\n".join(lines)
 

@@ -8,7 +8,7 @@ session keeps it, per run and branch. So threads, requests and guidance passes c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -173,6 +173,11 @@ class Trigger:
 class Where:
     """Where to cache: picks sites of a model. Set algebra: ``a | b``, ``a & b``, ``a - b``."""
 
+    called: str = ""
+    """What it picks, in words, for the sentence that a model has none of it."""
+    optional: bool = False
+    """Whether a model that has none of it is cached without; if not, it is refused."""
+
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         raise NotImplementedError
 
@@ -296,8 +301,29 @@ class Chosen:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What a selector of columns chooses among: the neurons of an MLP, or the keys of an attention, for each group of rows.
+
+    Attributes:
+        place: which call of the site in a pass; to remember things by.
+        total: how many there are.
+        dense: whether the step computes all of them anyway.
+        look: measures them, which costs something. Of an MLP: what its first layer makes of the mean row of each group, before the
+            activation, ``(batch, groups, total, parts)``; gated ones have two parts a neuron. Of an attention: how much the rows
+            of each group attend to each key, summed, ``(batch, heads, groups, total)``.
+        fixed: columns that are always computed, ``(total,)`` bool: keys of the text. None where there are none, or it is not known.
+    """
+
+    place: Hashable
+    total: int
+    dense: bool
+    look: Callable[[], torch.Tensor]
+    fixed: torch.Tensor | None = None
+
+
 class Selector:
-    """Which rows of a site to compute even on a reuse step (tokens of an MLP, say)."""
+    """What of a site to compute even on a reuse step: rows (tokens of an MLP, say), or columns (its neurons)."""
 
     watch: Where | None = None
     """Sites whose inputs and outputs ``observe`` wants to see on computed steps."""
@@ -309,6 +335,8 @@ class Selector:
     """Whether rows may be taken out of a module in which rows look at each other (attention)."""
     needs_grid: bool = False
     """Whether it must know how rows lie: then ``Step.latent`` tells."""
+    group: int = 0
+    """It chooses columns, for each group of so many rows: see ``pick``; 0: it chooses rows, see ``choose``."""
 
     @property
     def fills(self) -> bool:
@@ -328,6 +356,11 @@ class Selector:
 
     def choose(self, state: Any, site: Site, step: Step, rows: Rows) -> tuple[Chosen | None, Any]:
         """The rows to compute, or None for none; and the new state."""
+        raise NotImplementedError
+
+    def pick(self, state: Any, site: Site, step: Step, columns: Columns) -> tuple[torch.Tensor | None, Any]:
+        """The columns that are computed from now on, int64, as many for each group: of an MLP ``(batch, groups, kept)``, of an
+        attention ``(batch, heads, groups, kept)``; None if all of them must be. And the new state."""
         raise NotImplementedError
 
 
@@ -417,7 +450,7 @@ class Policy:
         when: which steps compute.
         where: which sites are governed.
         how: what stands in for a value that is not computed.
-        which: rows of each site that are computed even then.
+        which: rows or columns of each site that are computed even then.
         fix: a repair of the denoiser's output.
         ahead: at most so many reuse steps in a row are evaluated at once, in one batch at the first of them; 0 one by one. For
             places that free the model of its latents when they are reused; elsewhere the trace says that it was not done.

@@ -351,12 +351,14 @@ def _option(option: Option) -> st.SearchStrategy[Any]:
 
 TABLES = ("omnicache-trajectory", "omnicache-layered", "learning-to-cache", "harmonica", "block-caching")
 """Methods that are given a table."""
+ASKING = {("pab", "temporal"), ("pab", "cross"), ("chipmunk", "edge")}
+"""Options that ask for parts which few of these small models have."""
 
 
 @functools.cache
 def _named(net: bool, parted: bool) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
     def drawn(name: str) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
-        known = omnicache.methods()[name].options
+        known = [o for o in omnicache.methods()[name].options if (name, o.name) not in ASKING]
         given = st.fixed_dictionaries({}, optional={o.name: _option(o) for o in known})
         if name in TABLES:
             given = st.builds(lambda made, table: made | {"schedule": table}, given, st.text("#.", min_size=5, max_size=8))

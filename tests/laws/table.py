@@ -39,6 +39,7 @@ full = marked(lambda i, n: True)
 ends = marked(lambda i, n: i in (0, n - 1))
 begin = marked(lambda i, n: i == 0)
 none = marked(lambda i, n: False)
+every_second = marked(lambda i, n: i % 2 == 0)
 every_third = marked(lambda i, n: i % 3 == 0)
 every_third_from_the_end = marked(lambda i, n: i == 0 or (n - 1 - i) % 3 == 0)
 
@@ -103,6 +104,8 @@ _taylor = {"interval": 3, "warmup": 2, "order": 1}
 _newton = {"interval": 3, "warmup": 3, "order": 2, "basis": "newton", "granularity": "module"}
 _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
+_pab = {"spatial": 2, "window": (-1.0, 2000.0)}
+_chipmunk = {"interval": 3, "warmup": 1, "edge": 0, "random_keys": 0.1}
 _sixth = marked(lambda i, n: i == 0 or (i - 1) % 6 == 0 or i >= n - 2)
 _first2_and_last = marked(lambda i, n: i < 2 or i == n - 1)
 _by_module = ("#.##.#.#.#", "##########", "##.#.##.#.", "#...#..#..", "##.#.##.#.", "#.##.#.#.#")
@@ -189,6 +192,12 @@ ROWS: dict[str, Row] = {
         {"threshold": math.inf, "longest": 1000, "warmup": 1},
         begin,
     ),
+    "pab": Row("pab", _pab, ANY, "layers", None, {"spatial": 1000}, begin),
+    "delta-dit": Row("delta-dit", {"boundary": 0.5}, TRANSFORMERS, "layers", every_second, {"interval": 1000}, begin),
+    "delta-dit/half": Row(
+        "delta-dit", {"interval": 3, "span": 0.5, "boundary": 4}, TRANSFORMERS, "layers", every_third, {"interval": 1000}, begin
+    ),
+    "chipmunk": Row("chipmunk", _chipmunk, ANY, "rows", every_third, {"interval": 1000}, begin),
     "easycache": Row(
         "easycache", {"threshold": 0.5, "warmup": 2}, ANY, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
     ),

@@ -71,6 +71,7 @@ WHOLE_BLOCKS = [
     ("after", "hicache", {"interval": 3, "warmup": 2}),
     ("before", "foca", {"interval": 3, "warmup": 2}),
     ("after", "first-block-cache", {"threshold": 9.0, "longest": 2}),
+    ("after", "delta-dit", {"interval": 3, "span": 1.0}),
     ("before", "dbcache", {"front": 1, "warmup": 2, "threshold": 9.0, "longest": 2}),
     ("after", "easycache", {"threshold": 9.0, "warmup": 2}),
     ("before", "magcache", {"ratios": (1.0,), "longest": 2}),
@@ -95,6 +96,8 @@ def test_every_method_that_reuses_whole_blocks_is_tried_here():
         "learning-to-cache": table,
         "harmonica": table,
         "adacache": {},
+        "pab": {},
+        "chipmunk": {},
     }
     inside["lazydit"] = {"schedule": "#.#.#.", "gates": gates}
     none = {"none", "fewer-steps"}

@@ -2,8 +2,9 @@
 
 from omnicache.granularity.algebra import Difference, Else, Intersection, Union
 from omnicache.granularity.attention import Attention, CrossAttention
-from omnicache.granularity.axis import Inner, Temporal, Text
+from omnicache.granularity.axis import Inner, Temporal, Text, Within
 from omnicache.granularity.block import Block, Blocks
+from omnicache.granularity.called import Called
 from omnicache.granularity.deep import Deep
 from omnicache.granularity.denoiser import Denoiser
 from omnicache.granularity.encoder import Encoder
@@ -12,6 +13,7 @@ from omnicache.granularity.guidance import Guidance
 from omnicache.granularity.layers import Layers
 from omnicache.granularity.mlp import MLP
 from omnicache.granularity.nth import Nth
+from omnicache.granularity.span import Span
 from omnicache.granularity.stack import Stack
 from omnicache.granularity.transformers import Transformers
 
@@ -20,6 +22,7 @@ __all__ = [
     "Attention",
     "Block",
     "Blocks",
+    "Called",
     "CrossAttention",
     "Deep",
     "Denoiser",
@@ -32,9 +35,11 @@ __all__ = [
     "Intersection",
     "Layers",
     "Nth",
+    "Span",
     "Stack",
     "Temporal",
     "Text",
     "Transformers",
     "Union",
+    "Within",
 ]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from omnicache.models.map import Site
-from omnicache.policy import Chosen, Decision, Policy, Rows, Signal, Tensors, Trigger
+from omnicache.policy import Chosen, Columns, Decision, Policy, Rows, Signal, Tensors, Trigger
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
@@ -266,6 +266,13 @@ class Pass:
             if which.aligned and len(self.run.branches) > 1:
                 self.run.agreed[name, nth, about] = self.step.index, found
         known[about] = found
+        return found
+
+    def pick(self, policy: Policy, site: Site, columns: Columns) -> torch.Tensor | None:
+        """The columns of a site that its policy's selector chooses."""
+        assert policy.which is not None
+        found, state = policy.which.pick(self.selector_state(policy), site, self.step, columns)
+        self.set_selector_state(policy, state)
         return found
 
     def computes(self, proceed: Callable[[Args, Mapping[str, Any]], Any], args: Args, kwargs: Mapping[str, Any]) -> Any:

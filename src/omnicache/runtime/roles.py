@@ -10,7 +10,20 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.executors import After, Around, Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import (
+    After,
+    Around,
+    ByColumns,
+    Chain,
+    Check,
+    KeyWise,
+    NeuronWise,
+    Probe,
+    Region,
+    Role,
+    Watch,
+    Whole,
+)
 from omnicache.runtime.streams import Signature
 
 
@@ -20,6 +33,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
     Attributes:
         governed: the sites that a policy governs; of several policies the first one has a site.
         guidance: the policy between the branches of guidance, and its site; None if there is none.
+        absent: what the model does not have and the plan does without, as sentences.
 
     Raises:
         OmniCacheError: the model has nothing that a policy, trigger or signal of the plan needs.
@@ -29,11 +43,14 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         self.plan, self.model = plan, model
         self.governed: set[Site] = set()
         self.guidance: tuple[Policy, Site] | None = None
+        self.absent: list[str] = []
         self._signatures = _Signatures()
         self._found: dict[nn.Module, list[Role]] = {}
         self._probe()
         for policy in plan.policies:
             self._govern(policy)
+        if plan.policies and not self.governed:
+            raise OmniCacheError(needs(plan.method, plan.policies[0], model))
         self._check()
         super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
         self._nest(model.model, None)
@@ -45,7 +62,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         """Tell each role which one is around it."""
         for role in self.get(module, ()):
             role.outer = outer
-            outer = role if isinstance(role, (Chain, Region, Whole)) else outer
+            outer = role if isinstance(role, (ByColumns, Chain, Region, Whole)) else outer
         for child in module.children():
             self._nest(child, outer)
 
@@ -53,6 +70,9 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         sites = policy.where.select(self.model)
         if policy.which is not None:
             sites = tuple(s for s in sites if policy.which.suits(s))
+        if not sites and policy.where.optional:
+            self.absent.append(f"{type(self.model.model).__name__} has no {policy.where.called}; the rest is cached without.")
+            return
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
         if all(site in self.governed for site in sites):
@@ -68,7 +88,9 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             if site.kind == "guidance":
                 self.guidance = policy, site
             elif site.layout == "whole":
-                self._add(site.modules[0], Whole(site, policy, self._signatures, number))
+                by_columns = policy.which is not None and policy.which.group
+                kind = Whole if not by_columns else NeuronWise if site.kind == "mlp" else KeyWise
+                self._add(site.modules[0], kind(site, policy, self._signatures, number))
             else:
                 made = Chain if site.layout == "chain" else Region
                 for i, module in enumerate(site.modules):
@@ -138,7 +160,7 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
 
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep, Encoder, Nth
+    from omnicache.granularity import Deep, Encoder, Nth
 
     name = type(model.model).__name__
     if isinstance(policy.where, (Deep, Encoder)) and model.family != "unet":
@@ -150,8 +172,8 @@ def needs(method: str, policy: Policy, model: ModelMap) -> str:
             f"{method}: the plan is for {policy.where.of} modules, and {name} has {len(policy.where.where.select(model))}. "
             f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {method!r})."
         )
-    if isinstance(policy.where, CrossAttention):
-        return f"{method} needs cross-attention, and {name} has none."
+    if policy.where.called:
+        return f"{method} needs {policy.where.called}, and {name} has none."
     return (
         f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
         "Pass the denoiser (pipe.transformer, pipe.unet)."

@@ -202,7 +202,7 @@ class Run:
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""
         trace = self.trace
-        told = trace.notes or (trace.thrift and self.keeper.thrift.left)
+        told = set(trace.notes) - set(self.session.attached.absent) or (trace.thrift and self.keeper.thrift.left)
         if told or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
             return
         if any(t.wanted for t in self.triggers.values()):

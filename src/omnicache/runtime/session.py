@@ -58,6 +58,7 @@ class Session:
         self.ahead = next((Ahead(self, p) for p in plan.policies if p.ahead > 1), None)
         self.runs = Runs(self)
         self.attached = Attachment(model, plan)
+        self.notes += self.attached.absent
         self._signature = Signature(model.model)
         self._gone = False
         try:

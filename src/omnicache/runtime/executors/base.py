@@ -109,7 +109,7 @@ class Cell:
         with torch.no_grad():
             kept = p.run.keeper.put(self, (Entry(self.history[0].step, fresh),))
         self.history = (*kept, *self.history[1:])
-        self.lent.forget(but=self.history)
+        self.lent.forget(but=self.history[1:])  # the newest may be the very tensor that was lent before, and we have written to it
 
 
 RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "encoder": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}
