@@ -201,6 +201,9 @@ class Predictor:
     remembers: bool = True
     """Whether it fills in from earlier steps; if not, the first step need not be computed."""
 
+    holds: bool = True
+    """Whether its history has tensors in it; if not, it only says that something was computed."""
+
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
 

@@ -133,7 +133,7 @@ class Keeper:
 
     def _entry_bytes(self, cell: Cell) -> int:
         """What one value of a site takes on the device."""
-        if not cell.policy.how.remembers:
+        if not cell.policy.how.holds:
             return 0
         return sum(
             count * (HALF if self._halves(dtype) else dtype).itemsize
