@@ -219,7 +219,7 @@ class Predictor:
     """Whether what entered the first block takes part, too; it is given as the last of the inputs."""
 
     copies: int = 1
-    """Tensors that are kept for each one of a value."""
+    """Tensors that are kept for each one of a value; 0 if it only notes that something was computed."""
 
     remembers: bool = True
     """Whether it fills in from earlier steps; if not, the first step need not be computed."""

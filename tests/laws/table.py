@@ -333,7 +333,7 @@ ROWS: dict[str, Row] = {
     ),
     "fastcache": Row(
         "fastcache",
-        {"maps": ((),) * 3, "threshold": 0.4, "motion": None},
+        {"maps": ((),) * 3, "threshold": 0.15, "motion": None},
         ("dit", "sd3"),
         "layers",
         None,

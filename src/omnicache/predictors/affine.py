@@ -20,7 +20,7 @@ class Affine(Predictor):
     maps: tuple[Weights, ...] = ()
 
     needs_input = True
-    remembers = False
+    copies = 0
     exact_degree = None
 
     def __post_init__(self) -> None:

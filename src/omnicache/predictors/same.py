@@ -10,6 +10,7 @@ class Same(Predictor):
 
     needs_input = True
     remembers = False
+    copies = 0
     mirrors = True
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
