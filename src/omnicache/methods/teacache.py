@@ -19,6 +19,7 @@ from omnicache.triggers import Accumulate, First, Last
     architectures="transformers with adaLN",
     off={"threshold": float("-inf")},
     calibrate=calibrate_teacache,
+    sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def teacache(
     threshold: float = 0.15,

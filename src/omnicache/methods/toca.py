@@ -17,6 +17,7 @@ from omnicache.triggers import Every, First, Ramp
     axes={"when": "every n-th step, denser late", "where": "attention whole, MLP by token", "how": "hold", "fix": "-"},
     architectures="transformers with attention and MLP blocks",
     off={"interval": 1, "slope": 0.0},
+    sweep={"interval": (2, 3, 4, 5, 7)},
 )
 def toca(
     interval: Annotated[int, Range(1, 1000)] = 3,

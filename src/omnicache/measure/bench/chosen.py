@@ -1,0 +1,46 @@
+"""Which settings are worth all samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omnicache.measure.bench.found import Found
+from omnicache.measure.bench.frontier import below, lead
+
+NEAR = 1.0
+"""dB below the frontier that count as being close to it: what the first few samples may be wrong by."""
+
+
+def chosen(found: Sequence[Found], near: int) -> list[Found]:
+    """By the figures on the first samples: fewer steps, each method's best, and at most ``near`` more that are on the frontier or
+    close to it. ``none`` is the uncached pipeline, and known.
+
+    A method's best is the setting that is furthest ahead of fewer steps at its speed, or least behind; one that is slower than
+    without a cache comes after all others.
+    """
+    known = [one for one in found if one.first is not None and one.setting.method != "none"]
+    if not known:
+        return []
+    fewer = [one for one in known if one.setting.method == "fewer-steps"]
+    points = {one.key: (one.first["speedup"]["median"], one.first["psnr"]["mean"]) for one in known if one.first}
+    caches = [one for one in known if one.setting.method != "fewer-steps"]
+    best = [max((o for o in caches if o.setting.method == name), key=lambda o: standing(o, fewer)) for name in _names(caches)]
+    others = sorted((one for one in caches if one not in best), key=lambda one: below(points, one.key))
+    close = [one for one in others if below(points, one.key) <= NEAR][:near]
+    order = sorted([*best, *close], key=lambda one: below(points, one.key))
+    return [*fewer, *order] if near else order
+
+
+def standing(one: Found, fewer: Sequence[Found]) -> tuple[bool, float]:
+    """How a setting stands to fewer steps, larger being better, by the first samples or, where all have them, by all."""
+    row, rows = one.first, [f.first for f in fewer if f.first is not None]
+    if one.closely is not None and all(f.closely is not None for f in fewer):
+        row, rows = one.closely, [f.closely for f in fewer if f.closely is not None]
+    assert row is not None
+    speed = row["speedup"]["median"]
+    ahead = lead(speed, row["psnr_each"], [(r["speedup"]["median"], r["psnr_each"]) for r in rows])
+    return speed >= 1, ahead["mean"] if ahead else float("-inf")
+
+
+def _names(found: Sequence[Found]) -> list[str]:
+    return list(dict.fromkeys(one.setting.method for one in found))
