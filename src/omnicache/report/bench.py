@@ -132,9 +132,8 @@ def _said(one: dict[str, Any]) -> str:
 
 def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[str, Any]:
     """A row in words."""
-    same, kid, ahead = row["psnr"]["mean"] >= SAME, row.get("kid"), row["lead"]
-    verdict = row["verdict"]
-    told = ahead is not None and verdict != "reference"
+    same, kid, verdict = row["psnr"]["mean"] >= SAME, row.get("kid"), row["verdict"]
+    ahead = row["lead"] if verdict != "reference" else None
     return {
         "label": row["label"],
         "verdict": verdict,
@@ -143,9 +142,9 @@ def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[st
         "speed_span": _span(row["speedup"], 2) if row["pairs"] > 1 else "",
         "psnr": "identical" if same else f"{row['psnr']['mean']:.1f}",
         "psnr_span": "" if same else _span(row["psnr"], 1),
-        "lead": f"{ahead['mean']:+.1f}" if told else "",
-        "lead_span": _span(ahead, 1, signed=True) if told else "",
-        "fewer": f"{ahead['fewer']:.1f}" if told else "",
+        "lead": f"{ahead['mean']:+.1f}" if ahead else "",
+        "lead_span": _span(ahead, 1, signed=True) if ahead else "",
+        "fewer": f"{ahead['fewer']:.1f}" if ahead else "",
         "ssim": f"{row['ssim']['mean']:.3f}",
         "kid": f"{1000 * kid['mean']:.1f}" if kid else _human.MISSING,
         "kid_span": _span(kid, 1, 1000) if kid else "",

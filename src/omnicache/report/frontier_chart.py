@@ -109,7 +109,8 @@ class Frame:
         if not self.ys[0] < ALIKE < self.ys[1]:
             return []
         alt = need("altair")
-        chart = alt.Chart(alt.InlineData(values=[{"y": ALIKE, "text": "hard to tell apart above this line"}]))
+        said = "hard to tell apart above this line" if self.width > 500 else "hard to tell apart above"
+        chart = alt.Chart(alt.InlineData(values=[{"y": ALIKE, "text": said}]))
         rule = chart.mark_rule(color=COLOURS["accent"], opacity=0.4).encode(y=self.y())
         note = chart.mark_text(align="left", baseline="bottom", dy=-4, dx=4, color=COLOURS["accent"], fontSize=11)
         return [rule, note.encode(x=alt.value(0), y=self.y(), text="text:N")]

@@ -22,12 +22,14 @@ def chosen(found: Sequence[Found], near: int) -> list[Found]:
     if not known:
         return []
     fewer = [one for one in known if one.setting.method == "fewer-steps"]
-    points = {one.key: (one.first["speedup"]["median"], one.first["psnr"]["mean"]) for one in known if one.first}
+    speeds = {one.key: one.first["speedup"]["median"] for one in known if one.first}
+    points = {one.key: (speeds[one.key], one.first["psnr"]["mean"]) for one in known if one.first and speeds[one.key] >= 1}
     caches = [one for one in known if one.setting.method != "fewer-steps"]
     best = [max((o for o in caches if o.setting.method == name), key=lambda o: standing(o, fewer)) for name in _names(caches)]
-    others = sorted((one for one in caches if one not in best), key=lambda one: below(points, one.key))
-    close = [one for one in others if below(points, one.key) <= NEAR][:near]
-    order = sorted([*best, *close], key=lambda one: below(points, one.key))
+    gap = {one.key: below(points, one.key) if one.key in points else float("inf") for one in known}
+    others = sorted((one for one in caches if one not in best), key=lambda one: gap[one.key])
+    close = [one for one in others if gap[one.key] <= NEAR][:near]
+    order = sorted([*best, *close], key=lambda one: gap[one.key])
     return [*fewer, *order] if near else order
 
 

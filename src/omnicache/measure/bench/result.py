@@ -39,8 +39,8 @@ def result_of(
     fewer = [one for one in found if one.setting.method == "fewer-steps"]
     rows = {one.key: _row(one, fewer) for one in found if one.first is not None}
     closely = all(f.closely is not None for f in fewer) and bool(fewer)
-    seen = {key: row for key, row in rows.items() if row["method"] != "none" and row["closely"] == closely}
-    edge = frontier({key: (row["speedup"]["median"], row["psnr"]["mean"]) for key, row in seen.items()})
+    points = {key: (row["speedup"]["median"], row["psnr"]["mean"]) for key, row in rows.items() if row["closely"] == closely}
+    edge = frontier({key: at for key, at in points.items() if rows[key]["method"] != "none" and at[0] >= 1})
     for key, row in rows.items():
         row["frontier"] = key in edge
     about = {"model": task.name, "class": type(task.pipe).__name__, "unit": task.unit}

@@ -29,7 +29,7 @@ def settings_of(names: Iterable[str], most: int | None = None) -> list[Setting]:
     """All settings of these methods, those that say the most first.
 
     ``fewer-steps`` and ``none`` come first; then the middle value of every method, then what is beside it; methods that are slow to
-    calibrate last. ``most`` thins a sweep out to so many values, but not that of ``fewer-steps``.
+    calibrate last. ``most`` thins a sweep out to so many values, that of ``fewer-steps`` to twice as many.
 
     Raises:
         OmniCacheError: there is no such method.
@@ -38,8 +38,9 @@ def settings_of(names: Iterable[str], most: int | None = None) -> list[Setting]:
     ranked: list[tuple[tuple[int, int], Setting]] = []
     for entry in entries:
         values = entry.settings
-        if entry.name not in FIRST and most is not None and len(values) > most:
-            values = tuple(values[round((i + 1) * (len(values) - 1) / (most + 1))] for i in range(most))
+        count = None if most is None else 2 * most if entry.name in FIRST else most
+        if count is not None and len(values) > count:
+            values = tuple(values[round((i + 1) * (len(values) - 1) / (count + 1))] for i in range(count))
         middle = (len(values) - 1) / 2
         nearest = sorted(range(len(values)), key=lambda i: abs(i - middle))
         for rank, i in enumerate(range(len(values)) if entry.name in FIRST else nearest):
