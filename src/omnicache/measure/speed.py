@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import omnicache
+from omnicache.api import Caching
 from omnicache.integrations.pipelines import denoisers
 from omnicache.measure.stopwatch import Stopwatch
 from omnicache.plan import Plan
@@ -17,11 +18,12 @@ from omnicache.plan import Plan
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds in the denoiser of one call without and with a plan, and what the latter made."""
+    """Seconds in the denoiser of one call without and with a plan; what the latter made, and its run."""
 
     uncached: float
     cached: float
     made: Any
+    run: Caching
 
 
 def pair(pipe: Any, call: Callable[[], Any], plan: Plan, cached_first: bool) -> Pair:
@@ -36,16 +38,16 @@ def pair(pipe: Any, call: Callable[[], Any], plan: Plan, cached_first: bool) -> 
             call()
         return watch.seconds
 
-    def cached() -> tuple[float, Any]:
-        with omnicache.cache(pipe, plan), Stopwatch(model) as watch:
+    def cached() -> tuple[float, Any, Caching]:
+        with omnicache.cache(pipe, plan) as run, Stopwatch(model) as watch:
             made = call()
-        return watch.seconds, made
+        return watch.seconds, made, run
 
     if cached_first:
-        (seconds, made), without = cached(), plain()
+        found, without = cached(), plain()
     else:
-        without, (seconds, made) = plain(), cached()
-    return Pair(without, seconds, made)
+        without, found = plain(), cached()
+    return Pair(without, *found)
 
 
 def speed(pipe: Any, call: Callable[[], Any], plan: Plan, pairs: int = 9) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 import omnicache
 from omnicache.integrations.pipelines import denoisers
 from omnicache.measure.bench.size import Size
+from omnicache.measure.comparison import decides
 from omnicache.measure.flops import denoiser_flops
 from omnicache.measure.quality import Quality, likeness95, mean95
 from omnicache.measure.speed import Pair, median95, pair
@@ -28,30 +29,31 @@ class Gauge:
         self.quality, self.task, self.size = quality, quality.task, size
         self.batches = [(i, min(i + size.batch, size.samples)) for i in range(0, size.samples, size.batch)]
         self.early = self.batches[: -(-size.first // size.batch)]
-        self._base: int | None = None
+        self._base: dict[int, int] = {}
 
     def first(self, plan: Plan) -> tuple[dict[str, Any], torch.Tensor]:
         """Figures on the first samples, and these.
 
         Returns:
             ``psnr``, ``psnr_each``, ``ssim``, ``recognised``, ``speedup``, ``pairs`` (seconds of each, uncached and cached),
-            ``compute_fraction`` (share of the operations of the first batch), ``cache_bytes``, ``computed``, ``notes``.
+            ``compute_fraction`` (share of the operations), ``cache_bytes``, ``computed``, ``notes``.
         """
-        with omnicache.cache(self.task.pipe, plan) as run:
-            done = self._counted()
-            traces = [run.trace]
-        if self._base is None:
-            self._base = self._counted()
+        count = self.batches[0][1] if decides(plan) else 1  # the share is the same for any number, and counting is slow
+        with omnicache.cache(self.task.pipe, plan):
+            done = self._counted(count)
+        if count not in self._base:
+            self._base[count] = self._counted(count)
         pairs = self._pairs(plan, self.early, 0)
         made = torch.cat([one.made for one in pairs])
+        traces = [one.run.trace for one in pairs]
         figures = {
             "samples": len(made),
             **likeness95(made, self.quality.uncached[: len(made)]),
             "recognised": mean95(self.task.recognised(made).float()),
-            "compute_fraction": done / self._base,
-            "cache_bytes": run.cache_bytes,
+            "compute_fraction": done / self._base[count],
+            "cache_bytes": max(one.run.cache_bytes for one in pairs),
             "computed": traces[0].computed,
-            "notes": list(traces[0].notes),
+            "notes": list(dict.fromkeys(note for trace in traces for note in trace.notes)),
         }
         return {**figures, **timing([[one.uncached, one.cached] for one in pairs], self.size.batch)}, made
 
@@ -73,8 +75,8 @@ class Gauge:
         draw = self.task.draw
         return [pair(self.task.pipe, lambda: draw(*b), plan, (i + since) % 2 == 0) for i, b in enumerate(batches)]
 
-    def _counted(self) -> int:
-        return denoiser_flops(denoisers(self.task.pipe)[0], lambda: self.task.draw(*self.batches[0]))
+    def _counted(self, count: int) -> int:
+        return denoiser_flops(denoisers(self.task.pipe)[0], lambda: self.task.draw(0, count))
 
 
 def timing(pairs: Sequence[Sequence[float]], batch: int) -> dict[str, Any]:

@@ -34,6 +34,6 @@ class Size:
 
 FULL = {"picture": Size(), "clip": Size(samples=64, first=2, batch=1, pairs=6, calibration=2)}
 QUICK = {
-    "picture": Size(samples=4, first=4, batch=2, calibration=2, most=2, minutes=4.5, closely=False),
-    "clip": Size(samples=2, first=2, batch=1, calibration=1, most=1, minutes=4.5, closely=False),
+    "picture": Size(samples=4, first=4, batch=2, calibration=2, most=2, minutes=4.0, closely=False),
+    "clip": Size(samples=2, first=2, batch=1, calibration=1, most=1, minutes=4.0, closely=False),
 }
