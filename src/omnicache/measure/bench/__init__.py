@@ -20,9 +20,9 @@ guidance, batch, device, torch and the sources: the same command goes on where i
 Two settings of one speed are compared sample by sample, on the same seeds: what a method is ahead of fewer steps is a paired
 difference with its own 95 % interval, and between two numbers of steps it is read off the straight line.
 
-What it should take for ``emoji`` with 20 steps, worked out from processor time with 1.7 cores at work: an uncached picture 0.23 s; a
-setting in part 2, which draws eight pictures without and nine with a cache and counts, 4 s; in part 3 it takes 44 s, of fewer steps
-25 s. With forty methods these are 190 settings and about 50 of them closely, 13 and 35 minutes; calibrations come on top.
+What it should take for ``emoji`` with 20 steps, worked out from processor time with 1.7 cores at work: an uncached picture 0.23 s;
+a setting in part 2, which draws eight pictures without and nine with a cache and counts, 4 s; in part 3 it takes 44 s, of fewer
+steps 25 s. With forty methods these are 190 settings and about 50 of them closely, 13 and 35 minutes; calibrations come on top.
 What ``minutes`` does not suffice for is left out and named.
 """
 
