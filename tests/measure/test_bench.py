@@ -204,11 +204,13 @@ def test_all_samples_go_to_fewer_steps_each_best_and_what_is_close_to_the_fronti
         found_at("bad", 3, 1.9, 12.0),  # 9 dB behind, which is its best
         found_at("slow", 2, 0.8, 60.0),
         found_at("slow", 3, 1.1, 15.0),  # worse pictures, but at least faster
+        found_at("mild", 2, 1.02, 39.0),  # 7 dB ahead, and hardly faster than nothing
+        found_at("mild", 3, 1.3, 33.0),  # 1.3 dB ahead where fewer steps are as fast
         Found(Setting("refused", {}), "refused", refused="It does not apply."),
     ]
     wanted = [one.key for one in chosen(all_of_them, near=5)]
     assert wanted[:3] == ["fewer-steps 0.8", "fewer-steps 0.5", "fewer-steps 0.25"]
-    assert set(wanted[3:]) == {"good 2", "good 3", "near 2", "bad 3", "slow 3"}
+    assert set(wanted[3:]) == {"good 2", "good 3", "near 2", "bad 3", "slow 3", "mild 3"}
     assert "good 3" not in [one.key for one in chosen(all_of_them, near=0)]
     assert chosen([], near=5) == []
 

@@ -22,7 +22,8 @@ from omnicache.measure.bench import Bench
 from omnicache.measure.bench.size import FULL, QUICK
 from omnicache.report import write_bench
 
-WORDS = {"slower": "slower than none", "beyond": "not as fast"}
+WORDS = {"slower": "slower", "beyond": "beyond"}
+"""In place of what a setting is ahead: slower than without a cache, faster than any fewer steps that were measured."""
 
 
 def bench(
@@ -77,10 +78,11 @@ def pictures_of(work: Bench, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
-    """The table on the terminal: each method's best, those that lose to fewer steps first."""
+    """The table on the terminal: each method's best, those that lose to fewer steps first. The lead is that over fewer steps at the
+    same speed."""
     rows = {row["label"]: row for row in result["rows"]}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("best setting", "speedup", "work", "PSNR", "to fewer steps", "right", "kept"):
+    for column in ("best setting", "speedup", "work", "PSNR", "lead", "right", "kept"):
         table.add_column(column, justify="left" if column == "best setting" else "right", no_wrap=True)
     order = {"slower": 0, "worse": 1, "even": 2, "better": 3, "beyond": 3, "reference": 4}
     for one in sorted(result["methods"], key=lambda m: (order[m["verdict"]], -rows[m["best"]]["speedup"]["median"])):

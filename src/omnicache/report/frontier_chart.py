@@ -26,7 +26,7 @@ def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int
     frame = Frame.around(points, width, height)
     caches, fewer = [r for r in points if r["method"] != "fewer-steps"], [r for r in points if r["method"] == "fewer-steps"]
     edge = sorted((row for row in points if row["frontier"]), key=speed)
-    layers = [*frame.bar(), frame.dashed(fewer)]
+    layers = [*frame.bar(), *frame.dashed(fewer)]
     layers.append(
         frame.chart(edge).mark_line(color=COLOURS["accent"], strokeWidth=1.5, opacity=0.6).encode(x=frame.x(), y=frame.y())
     )
@@ -43,7 +43,7 @@ def method_chart(name: str, rows: Sequence[dict[str, Any]], width: int = 240, he
     points = [row for row in rows if row["method"] != "none"]
     frame = Frame.around(points, width, height)
     mine = sorted((row for row in rows if row["method"] == name), key=speed)
-    layers = [frame.dashed([row for row in points if row["method"] == "fewer-steps"])]
+    layers = [*frame.dashed([row for row in points if row["method"] == "fewer-steps"])]
     layers.append(frame.chart(mine).mark_line(color=COLOURS["ink"], strokeWidth=1.5, opacity=0.5).encode(x=frame.x(), y=frame.y()))
     for lost in (True, False):
         some = [row for row in mine if (row["verdict"] in LOST) == lost]
@@ -100,9 +100,11 @@ class Frame:
         mark = self.chart(rows).mark_point(color=COLOURS[token], fill=fill, size=size, opacity=1, strokeWidth=1.6)
         return mark.encode(x=self.x(), y=self.y())
 
-    def dashed(self, rows: Sequence[dict[str, Any]]) -> Any:
-        line = self.chart(sorted(rows, key=speed))
-        return line.mark_line(color=COLOURS["soft"], strokeWidth=2, strokeDash=[5, 4]).encode(x=self.x(), y=self.y())
+    def dashed(self, rows: Sequence[dict[str, Any]]) -> list[Any]:
+        chart = self.chart(sorted(rows, key=speed))
+        line = chart.mark_line(color=COLOURS["soft"], strokeWidth=2, strokeDash=[5, 4])
+        dots = chart.mark_point(color=COLOURS["soft"], shape="diamond", filled=True, size=30 if self.width > 280 else 14, opacity=1)
+        return [mark.encode(x=self.x(), y=self.y()) for mark in (line, dots)]
 
     def bar(self) -> list[Any]:
         """The line above which pictures are hard to tell apart."""

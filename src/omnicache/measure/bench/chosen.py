@@ -15,8 +15,8 @@ def chosen(found: Sequence[Found], near: int) -> list[Found]:
     """By the figures on the first samples: fewer steps, each method's best, and at most ``near`` more that are on the frontier or
     close to it. ``none`` is the uncached pipeline, and known.
 
-    A method's best is the setting that is furthest ahead of fewer steps at its speed, or least behind; one that is slower than
-    without a cache comes after all others.
+    A method's best is the setting that is furthest ahead of fewer steps at its speed, or least behind; after these come settings
+    that are slower than the most steps that were measured of fewer steps, and last those that are slower than without a cache.
     """
     known = [one for one in found if one.first is not None and one.setting.method != "none"]
     if not known:
@@ -33,15 +33,16 @@ def chosen(found: Sequence[Found], near: int) -> list[Found]:
     return [*fewer, *order] if near else order
 
 
-def standing(one: Found, fewer: Sequence[Found]) -> tuple[bool, float]:
+def standing(one: Found, fewer: Sequence[Found]) -> tuple[bool, bool, float]:
     """How a setting stands to fewer steps, larger being better, by the first samples or, where all have them, by all."""
     row, rows = one.first, [f.first for f in fewer if f.first is not None]
     if one.closely is not None and all(f.closely is not None for f in fewer):
         row, rows = one.closely, [f.closely for f in fewer if f.closely is not None]
     assert row is not None
     speed = row["speedup"]["median"]
-    ahead = lead(speed, row["psnr_each"], [(r["speedup"]["median"], r["psnr_each"]) for r in rows])
-    return speed >= 1, ahead["mean"] if ahead else float("-inf")
+    others = [(r["speedup"]["median"], r["psnr_each"]) for r in rows]
+    ahead = lead(speed, row["psnr_each"], others)
+    return speed >= 1, speed >= min((x for x, _ in others), default=1.0), ahead["mean"] if ahead else float("-inf")
 
 
 def _names(found: Sequence[Found]) -> list[str]:
