@@ -106,7 +106,7 @@ def _best(result: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     fewer = max((r for r in seen if r["method"] == "fewer-steps"), key=lambda r: r["speedup"]["median"], default=None)
     caches = [row for row in seen if row["method"] != "fewer-steps" and row["verdict"] not in LOST]
     if not caches:
-        return f"No cached setting is sure to make {result['unit']}s that are hard to tell apart from the uncached ones ({ALIKE:g} dB)."
+        return f"No cached setting is sure to be hard to tell apart from the uncached {result['unit']}s ({ALIKE:g} dB)."
     best = max(caches, key=lambda row: row["speedup"]["median"])
     said = f"The fastest setting that stays hard to tell apart from the uncached {result['unit']}s is {best['label']}: "
     said += f"{_human.times(best['speedup']['median'])} at {_decibel(best)} dB."
