@@ -24,6 +24,7 @@ BOOKS = {
     axes={"when": "rate of change, by a table", "where": "stack", "how": "hold the increment", "fix": "-"},
     architectures="transformers",
     off={"book": "slow", "scale": 1e6},
+    sweep={"scale": (4.0, 2.0, 1.0, 0.5, 0.25)},
 )
 def adacache(
     book: Annotated[str, Choice(tuple(BOOKS))] = "fast",

@@ -25,6 +25,7 @@ from omnicache.weights import Weights
     off={"schedule": "#" * 50},
     calibrate=calibrate_block_caching,
     needs_calibration=True,
+    sweep={"threshold": (0.1, 0.2, 0.3, 0.5, 0.8)},
 )
 def block_caching(schedule: str | tuple[str, ...] = "", fits: tuple[tuple[Weights, ...], ...] = ()) -> Plan:
     """Keeps what each block adds until, in calibration, it had changed too much. Resnets of a U-Net always run.

@@ -19,6 +19,7 @@ Factor = Annotated[float, Range(0, 10)]
     axes={"when": "early, then every n-th step", "where": "guidance", "how": "hold the difference, in two bands", "fix": "-"},
     architectures="any model under classifier-free guidance",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 5, 8)},
 )
 def cfg_cache(
     start: Share = 0.34,

@@ -23,6 +23,7 @@ Share = Annotated[float, Range(0, 1)]
         "HunyuanVideoTransformer3DModel": {"mlp": 0.0, "attention": 0.05, "random_keys": 0.01, "dense": (0, 1, 10, 40)},
         "WanTransformer3DModel": {"mlp": 0.0, "attention": 0.10, "random_keys": 0.01, "local": 0},
     },
+    sweep={"mlp": (0.7, 0.5, 0.3)},
 )
 def chipmunk(
     mlp: Share = 0.30,

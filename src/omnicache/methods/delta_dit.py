@@ -18,6 +18,7 @@ NEVER = 10**6
     axes={"when": "every n-th step", "where": "rear blocks early, front blocks late", "how": "hold the increment", "fix": "-"},
     architectures="transformers",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4)},
 )
 def delta_dit(
     interval: Annotated[int, Range(1, 1000)] = 2,

@@ -28,6 +28,7 @@ Numbers = tuple[float, ...]
     off={"schedule": "#" * 50},
     calibrate=calibrate_ertacache,
     needs_calibration=True,
+    sweep={"threshold": (0.05, 0.1, 0.2, 0.4)},
 )
 def ertacache(
     schedule: str = "",

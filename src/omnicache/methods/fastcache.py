@@ -28,6 +28,8 @@ from omnicache.weights import Weights
     off={"threshold": 0.0, "motion": None},
     calibrate=calibrate_fastcache,
     needs_calibration=True,
+    sweep={"threshold": (0.05, 0.15)},
+    slow_to_calibrate=True,
 )
 def fastcache(
     maps: tuple[tuple[Weights, ...], ...] = (),

@@ -29,6 +29,7 @@ LISTS = Steps(
     axes={"when": "by a list of key steps", "where": "the encoder of a U-Net", "how": "hold", "fix": "prior noise"},
     architectures="U-Nets with skip connections",
     off={"interval": 1, "noise": 0.0},
+    sweep={"interval": (2, 3, 4, 6)},
 )
 def faster_diffusion(
     keys: tuple[Annotated[int, Range(0)], ...] = (),

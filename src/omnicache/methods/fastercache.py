@@ -63,6 +63,7 @@ MOCHI = {
         "LatteT2V": {**OPEN_SORA_PLAN, "high": 1.2, "low_until": 130 / 150, "high_from": 130 / 150},
         "VchitectXLTransformerModel": VCHITECT,
     },
+    sweep={"interval": (2, 3, 4)},
 )
 def fastercache(
     start: Share = 0.3,

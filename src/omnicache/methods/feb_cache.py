@@ -23,6 +23,7 @@ RELEASED = "".join("." if 49 - i in (1, 2, 4, 5, 7, 8, *range(9, 28, 2)) else "#
     architectures="transformers with attention and MLP blocks",
     off={"schedule": "#" * 50, "scaling": "none"},
     calibrate=calibrate_feb_cache,
+    sweep={"reuse": (0.2, 0.3, 0.4, 0.5)},
 )
 def feb_cache(
     schedule: str = RELEASED,

@@ -16,6 +16,8 @@ from omnicache.tables import check_rows, tabled
     off={"schedule": "#" * 50},
     calibrate=calibrate_harmonica,
     needs_calibration=True,
+    sweep={"reuse": (0.5,)},
+    slow_to_calibrate=True,
 )
 def harmonica(schedule: str | tuple[str, ...] = "") -> Plan:
     """Computes the modules that a table wants, which was learned along the path that its own reuse leads to.

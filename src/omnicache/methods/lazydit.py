@@ -28,6 +28,8 @@ from omnicache.weights import Weights
     off={"schedule": "#" * 50, "gates": ()},
     calibrate=calibrate_lazydit,
     needs_calibration=True,
+    sweep={"reuse": (0.4,)},
+    slow_to_calibrate=True,
 )
 def lazydit(
     schedule: str = "",

@@ -16,6 +16,8 @@ from omnicache.tables import check_rows, tabled
     off={"schedule": "#" * 50},
     calibrate=calibrate_learning_to_cache,
     needs_calibration=True,
+    sweep={"reuse": (0.4,)},
+    slow_to_calibrate=True,
 )
 def learning_to_cache(schedule: str | tuple[str, ...] = "") -> Plan:
     """Computes every second step, and at the others the modules that a learned gate wants.

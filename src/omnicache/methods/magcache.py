@@ -25,6 +25,7 @@ PLAIN = {"ratios": (), "threshold": 0.12, "longest": 4, "retain": 0.2, "forced":
     calibrate=calibrate_magcache,
     needs_calibration=True,
     presets=presets(RELEASED),
+    sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def magcache(
     ratios: tuple[float, ...] | None = None,

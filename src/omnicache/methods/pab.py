@@ -38,6 +38,7 @@ def broadcast(kind: str, interval: int, window: tuple[float, float], optional: b
         "CogVideoXTransformer3DModel": {"window": (100.0, 850.0)},
         "STDiT3": {"window": (450.0, 930.0), "mlp_times": (864.0, 788.0, 676.0), "mlp_blocks": 5},
     },
+    sweep={"spatial": (2, 3, 4, 6)},
 )
 def pab(
     spatial: Interval = None,
