@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all fuzz compat lint format types imports check clean
+.PHONY: demo test test-all fuzz compat docs lint format types imports check clean
 
 demo: .venv/ready
 	$(BIN)/omnicache demo $(ARGS)
@@ -21,6 +21,10 @@ fuzz: .venv/ready
 compat: .venv/ready
 	$(BIN)/python -m tests.compat run $(ARGS)
 	$(BIN)/python -m tests.compat table
+
+# The cards of all methods, from the code.
+docs: .venv/ready
+	$(BIN)/python -m omnicache.report.cards docs/methods.md
 
 lint: .venv/ready
 	$(BIN)/ruff check src tests training benchmarks && $(BIN)/ruff format --check src tests training benchmarks

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from torch import nn
 
 from omnicache.runtime.trace import Record, Trace
+from omnicache.weights import Weights
 
-NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record)
+NOT_OURS = (nn.Module, type, types.ModuleType, types.FunctionType, types.FrameType, Trace, Record, Weights)
+"""The last: fitted tensors belong to the plan, whether anything runs or not."""
 Found = TypeVar("Found")
 
 

@@ -1,4 +1,4 @@
-"""Tiny random models of five kinds, and the loop that samples from them.
+"""Tiny random models of six kinds, and the loop that samples from them.
 
 Weights are drawn anew with a real spread, gates included: with an untrained zero gate a cached value would change nothing.
 """
@@ -85,6 +85,23 @@ def unet2d() -> nn.Module:
     )
 
 
+def svd() -> nn.Module:
+    return diffusers.UNetSpatioTemporalConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        num_frames=3,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        cross_attention_dim=12,
+        num_attention_heads=(2, 2),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+    )
+
+
 def drawn(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -101,6 +118,12 @@ def by_text_and_pool(label: int | None) -> Kwargs:
     return {**by_text(label), "pooled_projections": drawn(1, 12, seed=901 if label is None else label + 1)}
 
 
+def by_picture(label: int | None) -> Kwargs:
+    """A single token, none of which is zero, and three numbers about the clip."""
+    token = torch.zeros(1, 1, 12) if label is None else drawn(1, 1, 12, seed=label)
+    return {"encoder_hidden_states": token, "added_time_ids": torch.tensor([[6.0, 127.0, 0.02]])}
+
+
 @dataclass(frozen=True)
 class Kind:
     """One architecture: how to build it, what a sample looks like, and how it is told what to draw."""
@@ -111,6 +134,8 @@ class Kind:
     family: str = "transformer"
     flow: bool = False
     contexts: bool = False
+    rare: bool = False
+    """Whether it stands for few models only, and is drawn with by the methods that are for them."""
 
     def blocks(self, model: nn.Module) -> list[nn.Module]:
         """The blocks of a transformer, or what lies deep in a U-Net."""
@@ -128,6 +153,7 @@ KINDS = {
     "latte": Kind(latte, (4, 3, 8, 8), by_text, contexts=True),
     "unet": Kind(unet, (4, 8, 8), by_text, family="unet"),
     "unet2d": Kind(unet2d, (3, 8, 8), by_class, family="unet"),
+    "svd": Kind(svd, (3, 4, 8, 8), by_picture, family="unet", rare=True),
 }
 
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omnicache import schema
+import torch
+
+from omnicache import schema, weights
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.guards import Guards
-from omnicache.policy import VALUES, Corrector, Policy, Trigger
+from omnicache.policy import VALUES, Policy, Trigger
 from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hold import Hold
+from omnicache.weights import Weights
 
 FORMAT = 1
 
@@ -60,8 +63,12 @@ class Plan:
                 raise OmniCacheError(f"{self.method}: FromKept() makes rows of others, and without `which` there are no others.")
         if sum(p.fix is not None for p in self.policies) > 1:
             raise OmniCacheError(f"{self.method}: only one policy of a plan can have a corrector (`fix`).")
+        if any(p.ahead > 1 for p in self.policies) and (len(self.policies) > 1 or self.triggers[0].signals):
+            raise OmniCacheError(
+                f"{self.method}: `ahead` evaluates several steps at once, for plans of one policy whose trigger has no signals."
+            )
         for policy in self.policies:
-            if policy.when.signals and policy.fix is not None and type(policy.fix).rehearse is not Corrector.rehearse:
+            if policy.when.signals and policy.fix is not None and policy.fix.rehearses:
                 raise OmniCacheError(
                     f"{self.method}: {type(policy.fix).__name__} rehearses a step before it runs, and {policy.when} decides only "
                     "by what it sees while it runs, so nothing would be corrected. Take a trigger without signals, such as "
@@ -78,6 +85,16 @@ class Plan:
         """Whether any part of it must know how rows lie in a picture or film."""
         parts = [part for p in self.policies for part in (p.which, p.how)] + [s for t in self.triggers for s in t.signals]
         return any(part is not None and part.needs_grid for part in parts)
+
+    @property
+    def fixing(self) -> Policy | None:
+        """The policy that has a corrector."""
+        return next((p for p in self.policies if p.fix is not None), None)
+
+    def misfit(self, scheduler: Any) -> str | None:
+        """Why the plan cannot act on a scheduler's steps, as a sentence without its full stop; None if it can."""
+        fixing = self.fixing
+        return fixing.fix.misfit(scheduler) if fixing is not None and fixing.fix is not None else None
 
     def __add__(self, other: Plan) -> Plan:
         """Both at once: where this plan computes, ``other`` may still reuse parts inside, and the reverse.
@@ -113,11 +130,17 @@ class Plan:
         return replace(self, measured={**self.measured, **figures})
 
     def save(self, path: str | Path) -> Path:
-        """Write the plan as one JSON file and return its path."""
+        """Write the plan as a JSON file and return its path. Fitted tensors, if it has any, lie beside it: ``x.plan.safetensors``
+        beside ``x.plan.json``."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        weights.write(target, self.tensors())
         target.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
         return target
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The fitted tensors of its values, by the names that ``to_json`` gives them."""
+        return {w.sha256: w.tensor for w in weights.weights_in((self.policies, self.options, self.measured))}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -137,7 +160,8 @@ class Plan:
         """Read a plan file.
 
         Raises:
-            OmniCacheError: the file is missing, truncated, no plan, of another format, or names something unknown.
+            OmniCacheError: the file is missing, truncated, no plan, of another format, or names something unknown; or the tensors
+                beside it are missing, or those of another plan.
         """
         source = Path(path)
         try:
@@ -148,10 +172,10 @@ class Plan:
             raise OmniCacheError(
                 f"{str(path)!r} is not a readable plan file ({bad}); it may be truncated. Calibrate again."
             ) from None
-        return Plan.from_json(data, str(path))
+        return Plan.from_json(data, str(path), weights.read(source))
 
     @staticmethod
-    def from_json(data: Any, source: str = "the plan") -> Plan:
+    def from_json(data: Any, source: str = "the plan", tensors: Mapping[str, torch.Tensor] | None = None) -> Plan:
         if not isinstance(data, dict) or "omnicache_plan" not in data:
             raise OmniCacheError(f"{source!r} is JSON, but not an OmniCache plan.")
         if data["omnicache_plan"] != FORMAT:
@@ -159,18 +183,19 @@ class Plan:
                 f"{source!r} has plan format {data['omnicache_plan']!r}, this OmniCache reads {FORMAT}. Calibrate again."
             )
         try:
-            policies = tuple(_decode(p) for p in data["policies"])
+            known = tensors or {}
+            policies = tuple(_decode(p, known) for p in data["policies"])
             if not all(isinstance(p, Policy) for p in policies):
                 raise OmniCacheError(f"{source!r}: `policies` holds something that is no Policy.")
             return Plan(
                 method=str(data["method"]),
                 policies=policies,
-                options=_plain(data["options"]),
+                options=_plain(data["options"], known),
                 steps=float(data["steps"]),
                 min_steps=int(data["min_steps"]),
-                guards=_decode(data["guards"]) if "guards" in data else Guards(),
-                made_for=_plain(data["made_for"]),
-                measured=_plain(data["measured"]),
+                guards=_decode(data["guards"], known) if "guards" in data else Guards(),
+                made_for=_plain(data["made_for"], known),
+                measured=_plain(data["measured"], known),
             )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as bad:
             raise OmniCacheError(f"{source!r} is damaged: {type(bad).__name__}: {bad}. Calibrate again.") from None
@@ -183,7 +208,7 @@ class Plan:
         lines = [self.method + (f" for {self.made_for.get('model')}" if self.made_for else "")]
         for p in self.policies:
             parts = [f"compute when {p.when}", f"at {p.where}", f"else {p.how}"]
-            parts += [f"rows by {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
+            parts += [f"but for {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
             lines.append("  " + ", ".join(parts))
         return "\n".join(lines)
 
@@ -202,14 +227,19 @@ def _encode(part: Any) -> Any:
         return {"is": "float", "of": str(part)}  # JSON has no infinity
     if part is None or isinstance(part, (bool, int, float, str)):
         return part
+    if isinstance(part, Weights):
+        return part.to_json()
     raise OmniCacheError(
-        f"A plan can hold numbers, strings, lists and values; not {type(part).__name__}: put @omnicache.policy.value on its class."
+        f"A plan can hold numbers, strings, lists, Weights and values; not {type(part).__name__}: put @omnicache.policy.value on "
+        "its class."
     )
 
 
-def _decode(part: Any) -> Any:
+def _decode(part: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(part, dict) and part.get("is") == "float":
         return float(part["of"])
+    if isinstance(part, dict) and part.get("is") == "Weights":
+        return Weights.from_json(part, tensors)
     if isinstance(part, dict) and "is" in part:
         cls = VALUES.get(part["is"])
         if cls is None:
@@ -218,14 +248,14 @@ def _decode(part: Any) -> Any:
                 "Import the module that defines it first, or update OmniCache."
             )
         known = {f.name for f in fields(cls)}
-        given = {k: _decode(v) for k, v in part.items() if k != "is"}
+        given = {k: _decode(v, tensors) for k, v in part.items() if k != "is"}
         if unknown := set(given) - known:
             raise OmniCacheError(f"The plan gives {part['is']} the option {sorted(unknown)[0]!r}, which it does not have.")
         try:
             return cls(**given)
         except OmniCacheError as bad:
             raise ValueError(str(bad).rstrip(".")) from None
-    return _plain(part)
+    return _plain(part, tensors)
 
 
 def _refuse(constant: str) -> Any:
@@ -239,10 +269,10 @@ def _settled(part: Any) -> Any:
     return tuple(_settled(v) for v in part) if isinstance(part, (tuple, list)) else part
 
 
-def _plain(part: Any) -> Any:
+def _plain(part: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """Lists become tuples, so that frozen values stay hashable and a plan equals itself after a round trip."""
     if isinstance(part, dict):
-        return _decode(part) if "is" in part else {k: _plain(v) for k, v in part.items()}
+        return _decode(part, tensors) if "is" in part else {k: _plain(v, tensors) for k, v in part.items()}
     if isinstance(part, list):
-        return tuple(_decode(v) for v in part)
+        return tuple(_decode(v, tensors) for v in part)
     return part

@@ -8,10 +8,10 @@ session keeps it, per run and branch. So threads, requests and guidance passes c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import torch
 from typing_extensions import dataclass_transform
@@ -173,6 +173,11 @@ class Trigger:
 class Where:
     """Where to cache: picks sites of a model. Set algebra: ``a | b``, ``a & b``, ``a - b``."""
 
+    called: str = ""
+    """What it picks, in words, for the sentence that a model has none of it."""
+    optional: bool = False
+    """Whether a model that has none of it is cached without; if not, it is refused."""
+
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         raise NotImplementedError
 
@@ -214,13 +219,19 @@ class Predictor:
     """Whether what entered the first block takes part, too; it is given as the last of the inputs."""
 
     copies: int = 1
-    """Tensors that are kept for each one of a value."""
+    """Tensors that are kept for each one of a value; 0 if it only notes that something was computed."""
 
     remembers: bool = True
     """Whether it fills in from earlier steps; if not, the first step need not be computed."""
 
     needs_grid: bool = False
     """Whether it must know how rows lie: then ``Step.latent`` tells."""
+    pools: int | None = None
+    """From which step on the branches of guidance keep the mean of their values in place of their own; None: never."""
+
+    mirrors: bool = False
+    """Between the branches of guidance: whether it is the same function in both directions, so that either may be the one that
+    runs."""
 
     exact_degree: int | None = None
     """The degree of polynomials in the position that are estimated exactly, at uneven spacing too; None: see its tests."""
@@ -235,6 +246,10 @@ class Predictor:
     def suits(self, step: Step, y: Tensors) -> bool:
         """Whether it can estimate such values at all; if not, the site is computed."""
         return True
+
+    def misfit(self, y: Tensors) -> str | None:
+        """Why a computed value is none that it can stand for, as a sentence; None if it can. What it refuses ends the run."""
+        return None
 
     def lower(self) -> Predictor | None:
         """The same with one value fewer in its history, for when memory is short; None if it has no less to keep."""
@@ -275,16 +290,40 @@ class Chosen:
             and a site of which nothing is kept is computed whole.
         weights: ``(all rows, m)``, of the stand-ins; None for one.
         merge: whether a row that is computed is given the mean of all rows that it stands for.
+        whole: whether the sequences are those of some entries as they are, so that all that goes with an entry, of whatever shape,
+            goes with it.
     """
 
     index: torch.Tensor
     stand_in: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     merge: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a selector of columns chooses among: the neurons of an MLP, or the keys of an attention, for each group of rows.
+
+    Attributes:
+        place: which call of the site in a pass; to remember things by.
+        total: how many there are.
+        dense: whether the step computes all of them anyway.
+        look: measures them, which costs something. Of an MLP: what its first layer makes of the mean row of each group, before the
+            activation, ``(batch, groups, total, parts)``; gated ones have two parts a neuron. Of an attention: how much the rows
+            of each group attend to each key, summed, ``(batch, heads, groups, total)``.
+        fixed: columns that are always computed, ``(total,)`` bool: keys of the text. None where there are none, or it is not known.
+    """
+
+    place: Hashable
+    total: int
+    dense: bool
+    look: Callable[[], torch.Tensor]
+    fixed: torch.Tensor | None = None
 
 
 class Selector:
-    """Which rows of a site to compute even on a reuse step (tokens of an MLP, say)."""
+    """What of a site to compute even on a reuse step: rows (tokens of an MLP, say), or columns (its neurons)."""
 
     watch: Where | None = None
     """Sites whose inputs and outputs ``observe`` wants to see on computed steps."""
@@ -296,6 +335,8 @@ class Selector:
     """Whether rows may be taken out of a module in which rows look at each other (attention)."""
     needs_grid: bool = False
     """Whether it must know how rows lie: then ``Step.latent`` tells."""
+    group: int = 0
+    """It chooses columns, for each group of so many rows: see ``pick``; 0: it chooses rows, see ``choose``."""
 
     @property
     def fills(self) -> bool:
@@ -317,11 +358,57 @@ class Selector:
         """The rows to compute, or None for none; and the new state."""
         raise NotImplementedError
 
+    def pick(self, state: Any, site: Site, step: Step, columns: Columns) -> tuple[torch.Tensor | None, Any]:
+        """The columns that are computed from now on, int64, as many for each group: of an MLP ``(batch, groups, kept)``, of an
+        attention ``(batch, heads, groups, kept)``; None if all of them must be. And the new state."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """What a scheduler's step is about to be given, and where it stands.
+
+    Attributes:
+        step: the step.
+        output: the model's output, after guidance.
+        sample: the latents.
+        reused: whether the corrector's policy has reused anything at this step.
+        time: from 1, pure noise, to 0.
+        sigmas: the scheduler's noise levels before and after the step; None where it lists none.
+        spread: how much larger than of unit variance this scheduler lets latents be, where noise is added to data and takes
+            nothing away from it; 1 for all others.
+    """
+
+    step: Step
+    output: torch.Tensor
+    sample: torch.Tensor
+    reused: bool = False
+    time: float = 1.0
+    sigmas: tuple[float, float] | None = None
+    spread: float = 1.0
+
 
 class Corrector:
-    """Repairs the denoiser's output on reuse steps."""
+    """Repairs the denoiser's output on reuse steps, or acts on what the sampler makes of it at every step.
+
+    Each guidance branch of a run has a state of its own for ``learn`` and ``apply``, and each run one for ``sample``.
+    """
 
     def init(self) -> Any:
+        return None
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether it ever asks for rehearsals."""
+        return type(self).rehearse is not Corrector.rehearse
+
+    @property
+    def samples(self) -> bool:
+        """Whether it acts at the sampler, so that there must be one."""
+        return type(self).sample is not Corrector.sample
+
+    def misfit(self, scheduler: Any) -> str | None:
+        """Why it cannot act on a scheduler's steps, as a sentence without its full stop; None if it can."""
         return None
 
     def rehearse(self, step: Step) -> tuple[int, ...]:
@@ -339,6 +426,15 @@ class Corrector:
         """The repaired output of a reuse step."""
         return estimate
 
+    def sample(self, state: Any, given: Sampling) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """The output and the latents that the scheduler gets in place of those given, and the new state. Asked at every step."""
+        return given.output, given.sample, state
+
+    def lag(self, state: Any) -> float:
+        """How many times as large as listed the noise level of the latents is, for the model to be told, after ``sample`` has
+        left some of the scheduler's way for later. State as of ``sample``."""
+        return 1.0
+
 
 def _hold() -> Predictor:
     from omnicache.predictors.hold import Hold
@@ -354,8 +450,10 @@ class Policy:
         when: which steps compute.
         where: which sites are governed.
         how: what stands in for a value that is not computed.
-        which: rows of each site that are computed even then.
+        which: rows or columns of each site that are computed even then.
         fix: a repair of the denoiser's output.
+        ahead: at most so many reuse steps in a row are evaluated at once, in one batch at the first of them; 0 one by one. For
+            places that free the model of its latents when they are reused; elsewhere the trace says that it was not done.
     """
 
     when: Trigger
@@ -363,3 +461,4 @@ class Policy:
     how: Predictor = field(default_factory=_hold)
     which: Selector | None = None
     fix: Corrector | None = None
+    ahead: Annotated[int, schema.Range(0)] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ class Method:
         needs_calibration: whether it can be used without.
         presets: options that its paper gives for denoisers of these classes, "FluxTransformer2DModel", or with a number of blocks,
             "FluxTransformer2DModel/57"; what the user asks for goes before them.
+        sweep: its main knob and the values that a comparison tries, from careful to bold: ``{"interval": (2, 3, 4, 6, 8)}``. Of a
+            method that is calibrated, options of the calibration. Empty: a comparison takes it at its defaults.
+        slow_to_calibrate: whether calibrating a small model on a CPU takes minutes, so that quick comparisons leave it out.
     """
 
     name: str
@@ -62,10 +66,21 @@ class Method:
     calibrate: Calibrate | None = None
     needs_calibration: bool = False
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    slow_to_calibrate: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:
         return options_of(self.build)
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], ...]:
+        """The options that a comparison tries, one after the other."""
+        return tuple(dict(zip(self.sweep, values, strict=True)) for values in itertools.product(*self.sweep.values()))
+
+    def calibrates(self, options: Iterable[str] = ()) -> bool:
+        """Whether a plan with these options comes from calibrating."""
+        return self.calibrate is not None and set(options) <= {o.name for o in options_of(self.calibrate)}
 
     def plan_for(self, kinds: Iterable[str], **options: Any) -> Plan:
         """The plan for denoisers of these classes: the first that has a preset is followed."""
@@ -104,6 +119,8 @@ def method(
     calibrate: Calibrate | None = None,
     needs_calibration: bool = False,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    sweep: Mapping[str, tuple[Any, ...]] | None = None,
+    slow_to_calibrate: bool = False,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Register a function as a method. Its keyword parameters are the options; ``Annotated[int, Range(1)]`` bounds one."""
 
@@ -121,11 +138,26 @@ def method(
                 )
         summary = (inspect.getdoc(build) or "").split("\n")[0]
         made, measure = _checked(name, build), _checked(f"calibration of {name}", calibrate) if calibrate is not None else None
-        METHODS[name] = Method(
-            name, made, summary, paper, dict(axes or {}), architectures, off, off_reason, measure, needs_calibration, presets or {}
+        entry = METHODS[name] = Method(
+            name=name,
+            build=made,
+            summary=summary,
+            paper=paper,
+            axes=dict(axes or {}),
+            architectures=architectures,
+            off=off,
+            off_reason=off_reason,
+            calibrate=measure,
+            needs_calibration=needs_calibration,
+            presets=presets or {},
+            sweep=sweep or {},
+            slow_to_calibrate=slow_to_calibrate,
         )
         for kind, preset in (presets or {}).items():
             check_options(f"{name} for {kind}", build, preset)
+        for setting in entry.settings:
+            asked = calibrate if calibrate is not None and entry.calibrates(setting) else build
+            check_options(f"the sweep of {name}", asked, setting)
         return made
 
     return register

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from omnicache.errors import OmniCacheError
-from omnicache.granularity import MLP, Attention, Block, Blocks, CrossAttention, Deep, Denoiser, Stack
+from omnicache.granularity import MLP, Attention, Block, Blocks, CrossAttention, Deep, Denoiser, Stack, Within
 from omnicache.models import discover
 from omnicache.policy import Policy
 from omnicache.runtime.roles import needs
@@ -45,6 +45,16 @@ def test_two_lists_of_blocks_are_one_stack():
     assert names(CrossAttention(), model) == ["transformer_blocks.0.attn2", "transformer_blocks.1.attn2"]
     assert len(names(Attention(), model)) == 6
     assert len(names(MLP(), model)) == 4
+
+
+def test_within_some_blocks_of_all_or_of_each_row():
+    assert names(MLP() & Within(2, None), dit(layers=3)) == ["transformer_blocks.2.ff"]
+    film = latte(layers=2)  # blocks along space and time take turns
+    assert names(MLP() & Within(0, 1), film) == ["transformer_blocks.0.ff"]
+    assert names(MLP() & Within(0, 1, of="row"), film) == ["transformer_blocks.0.ff", "temporal_transformer_blocks.0.ff"]
+    levels = names(Attention() & Within(0, 1), text_unet(levels=2))
+    assert levels
+    assert all(name.startswith("down_blocks.0") for name in levels)
 
 
 def test_u_nets_have_attention_a_deep_part_and_no_row_of_blocks():

@@ -349,12 +349,18 @@ def _option(option: Option) -> st.SearchStrategy[Any]:
     return st.none() | drawn if option.optional else drawn
 
 
+TABLES = ("omnicache-trajectory", "omnicache-layered", "learning-to-cache", "harmonica", "block-caching")
+"""Methods that are given a table."""
+ASKING = {("pab", "temporal"), ("pab", "cross"), ("chipmunk", "edge")}
+"""Options that ask for parts which few of these small models have."""
+
+
 @functools.cache
 def _named(net: bool, parted: bool) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
     def drawn(name: str) -> st.SearchStrategy[tuple[str, tuple[tuple[str, Any], ...]]]:
-        known = omnicache.methods()[name].options
+        known = [o for o in omnicache.methods()[name].options if (name, o.name) not in ASKING]
         given = st.fixed_dictionaries({}, optional={o.name: _option(o) for o in known})
-        if name in ("omnicache-trajectory", "omnicache-layered"):
+        if name in TABLES:
             given = st.builds(lambda made, table: made | {"schedule": table}, given, st.text("#.", min_size=5, max_size=8))
         return st.tuples(st.just(name), given.map(lambda g: tuple(g.items())))
 
@@ -385,7 +391,7 @@ def fitted(case: Case) -> Case:
 
     if isinstance(case.plan, str):
         options = dict(case.options)
-        if case.plan in ("omnicache-trajectory", "omnicache-layered") and "schedule" in options:
+        if case.plan in TABLES and "schedule" in options:
             options["schedule"] = table(options["schedule"])
             if options.get("gamma"):
                 options["gamma"] = tuple(0.3 if c == "." else None for c in options["schedule"])

@@ -74,6 +74,40 @@ def test_first_block_cache_of_diffusers_makes_the_same_decisions():
     assert difference(theirs, out) < 1e-4
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"spatial_attention_block_skip_range": 3, "spatial_attention_timestep_skip_range": (50, 700)}]
+)
+def test_pyramid_attention_broadcast_of_diffusers_gives_the_same_values(settings):
+    loop = Loop("FluxTransformer2DModel", DENOISERS["FluxTransformer2DModel"])
+    plain, now = loop(steps=14), []
+    config = diffusers.PyramidAttentionBroadcastConfig(**settings, current_timestep_callback=lambda: now[-1])
+    with omnicache.cache(loop, config) as ours:
+        out = loop(steps=14)
+    assert "." in ours.computed.replace("o", ".")
+
+    scheduled = loop.scheduler.timesteps.tolist()
+    step = iter(scheduled)
+    loop.transformer.register_forward_pre_hook(lambda *_: now.append(next(step)))
+    loop.transformer.enable_cache(config)
+    with loop.transformer.cache_context("one"):
+        theirs = loop(steps=14)
+    assert difference(plain, theirs) > 1e-3
+    assert difference(theirs, out) < 1e-4
+
+
+def test_pyramid_attention_broadcast_has_a_range_and_a_window_for_each_kind():
+    config = diffusers.PyramidAttentionBroadcastConfig(
+        temporal_attention_block_skip_range=3, cross_attention_block_skip_range=5, cross_attention_timestep_skip_range=(200, 600)
+    )
+    temporal, cross = translate(config).policies
+    ours = omnicache.methods()["pab"]
+    assert temporal == ours.plan(temporal=3).policies[1]
+    assert cross == ours.plan(cross=5, window=(200.0, 600.0)).policies[2]
+    config.cross_attention_block_identifiers = ("blocks.1",)
+    with pytest.raises(OmniCacheError, match=r"cross_attention_block_identifiers.* names modules by pattern"):
+        translate(config)
+
+
 def test_dbcache_of_cache_dit_is_our_dbcache():
     class DBCacheConfig:
         Fn_compute_blocks, Bn_compute_blocks, residual_diff_threshold, max_warmup_steps = 2, 1, 0.12, 4

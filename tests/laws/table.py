@@ -12,21 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from tests.tiny import KINDS, STEPS, Always, Pipe, evaluations, picture, sample
+from tests.tiny import KINDS, STEPS, Always, Pipe, drawn, evaluations, picture, sample
 from torch import nn
 
 import omnicache
 from omnicache.plan import Plan
 from omnicache.triggers import Every
+from omnicache.weights import Weights
 
 LAWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
 """Those that are crossed with methods and models. 9, 12 and 13 are about predictors, kernels and methods of one's own."""
 
 TRANSFORMERS = tuple(name for name, kind in KINDS.items() if kind.family == "transformer")
-UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet")
+UNETS = tuple(name for name, kind in KINDS.items() if kind.family == "unet" and not kind.rare)
 ANY = (*TRANSFORMERS, *UNETS)
-SAME = tuple(name for name in ANY if name not in ("dit", "sd3"))
-"""Those whose output has the shape of the latents; the others have more channels."""
+TEXT = ("latte", "unet")
 Found = TypeVar("Found")
 
 
@@ -39,6 +39,7 @@ full = marked(lambda i, n: True)
 ends = marked(lambda i, n: i in (0, n - 1))
 begin = marked(lambda i, n: i == 0)
 none = marked(lambda i, n: False)
+every_second = marked(lambda i, n: i % 2 == 0)
 every_third = marked(lambda i, n: i % 3 == 0)
 every_third_from_the_end = marked(lambda i, n: i == 0 or (n - 1 - i) % 3 == 0)
 
@@ -51,7 +52,8 @@ class Row:
         method, options: as a user would type them.
         kinds: the models it is for; it must refuse the others.
         where: whose calls it saves: "module" (attention and feed-forward), "stack" (blocks), "layers" (of U-Nets
-            less than blocks), "deep", "denoiser" (all) or "nothing"; "rows" if it calls all of them, for fewer rows.
+            less than blocks), "deep", "denoiser" (the model itself), "guidance" (see its own tests) or "nothing"; "rows" if
+            it calls all of them, for fewer rows.
         strip: its schedule by length of the run, worked out here by hand; None where features decide.
         least: options under which only what is forced is computed, and
         forced: that strip.
@@ -66,17 +68,26 @@ class Row:
     least: Mapping[str, Any]
     forced: Callable[[int], str]
     share: float = 1.0
+    answers: bool = False
+    """Whether it works one branch of guidance out from the other, so that of two calls the second is not made,"""
+    apart: bool = False
+    """and the first one is always computed."""
+    lossless: bool = False
+    still: Mapping[str, Any] | None = field(default_factory=dict)
+    """Options under which what does not change is kept exactly; None: none, it is changed on purpose."""
     mixes: bool = False
     """Whether what it leaves out of attention changes the rest, so that only feed-forward modules keep what stays the same."""
 
+    bent: bool = False
+    """Whether what it fills in is not what was computed, even where nothing changes, which only its other policies keep."""
+
     def plan(self, total: int, options: Mapping[str, Any] | None = None) -> Plan:
-        """Calibrated methods get a schedule by hand, and carry half of the noise."""
+        """Calibrated methods get a schedule by hand, and carry half of the noise. Options that are functions are told the length of
+        the run."""
         given = {**self.options, **(options or {})}
-        if "schedule" in given:
-            marks = given["schedule"](total) if callable(given["schedule"]) else given["schedule"]
-            given["schedule"] = marks
-            if self.method == "omnicache-trajectory":
-                given["gamma"] = tuple(0.5 if m == "." else None for m in marks)
+        given = {name: v(total) if callable(v) else v for name, v in given.items()}
+        if self.method == "omnicache-trajectory":
+            given["gamma"] = tuple(0.5 if m == "." else None for m in given["schedule"])
         return omnicache.methods()[self.method].plan(**given)
 
     def off(self, total: int) -> Plan:
@@ -93,8 +104,24 @@ _taylor = {"interval": 3, "warmup": 2, "order": 1}
 _newton = {"interval": 3, "warmup": 3, "order": 2, "basis": "newton", "granularity": "module"}
 _speca = {"threshold": 0.5, "decay": 0.1, "shortest": 1, "longest": 4}
 _toca = {"interval": 3, "slope": 0.0, "ratio": 0.3, "step_slope": 0.0}
+_pab = {"spatial": 2, "window": (-1.0, 2000.0)}
+_chipmunk = {"interval": 3, "warmup": 1, "edge": 0, "random_keys": 0.1}
 _sixth = marked(lambda i, n: i == 0 or (i - 1) % 6 == 0 or i >= n - 2)
 _first2_and_last = marked(lambda i, n: i < 2 or i == n - 1)
+_by_module = ("#.##.#.#.#", "##########", "##.#.##.#.", "#...#..#..", "##.#.##.#.", "#.##.#.#.#")
+
+
+def _parts(n: int) -> tuple[str, ...]:
+    """A table for six modules."""
+    return tuple((2 * row)[:n] for row in _by_module)
+
+
+def _gates(modules: int) -> Callable[[int], tuple[Weights, ...]]:
+    """Gates of modules of width 16, by length of the run."""
+    return lambda n: tuple(Weights(0.3 * drawn(n, 16, seed=700 + i)) for i in range(modules))
+
+
+_second = marked(lambda i, n: i % 2 == 0)
 _first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
 ROWS: dict[str, Row] = {
@@ -165,8 +192,14 @@ ROWS: dict[str, Row] = {
         {"threshold": math.inf, "longest": 1000, "warmup": 1},
         begin,
     ),
+    "pab": Row("pab", _pab, ANY, "layers", None, {"spatial": 1000}, begin),
+    "delta-dit": Row("delta-dit", {"boundary": 0.5}, TRANSFORMERS, "layers", every_second, {"interval": 1000}, begin),
+    "delta-dit/half": Row(
+        "delta-dit", {"interval": 3, "span": 0.5, "boundary": 4}, TRANSFORMERS, "layers", every_third, {"interval": 1000}, begin
+    ),
+    "chipmunk": Row("chipmunk", _chipmunk, ANY, "rows", every_third, {"interval": 1000}, begin),
     "easycache": Row(
-        "easycache", {"threshold": 0.5, "warmup": 2}, SAME, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
+        "easycache", {"threshold": 0.5, "warmup": 2}, ANY, "denoiser", None, {"threshold": math.inf, "warmup": 2}, _first2_and_last
     ),
     "magcache": Row(
         "magcache",
@@ -221,16 +254,92 @@ ROWS: dict[str, Row] = {
     "dicache": Row("dicache", {"threshold": 0.3}, TRANSFORMERS, "layers", None, {"threshold": math.inf, "warmup": 0.0}, ends),
     "deepcache": Row("deepcache", {"interval": 3}, UNETS, "deep", every_third, {"interval": 1000}, begin),
     "deepcache/1": Row("deepcache", {"interval": 3, "branch": 1}, UNETS, "deep", every_third, {"interval": 1000}, begin),
+    "ertacache": Row("ertacache", {"schedule": _trajectory}, ANY, "denoiser", _trajectory, {"schedule": begin}, begin),
+    "feb-cache": Row(
+        "feb-cache",
+        {"schedule": _trajectory, "scaling": "none"},
+        (*TRANSFORMERS, "unet"),
+        "module",
+        _trajectory,
+        {"schedule": begin},
+        begin,
+    ),
+    "faster-diffusion": Row(
+        "faster-diffusion", {"interval": 3, "noise": 0.0}, UNETS, "deep", every_third, {"interval": 1000, "noise": 0.0}, begin
+    ),
     "omnicache-md": Row("omnicache-md", {"mlp": True}, (*TRANSFORMERS, "unet"), "rows", begin, {"token": 0.75}, begin, mixes=True),
     "omnicache-md/film": Row(
         "omnicache-md", {"token": 0.5, "frame": 0.34, "block": 0.4}, ("latte",), "rows", begin, {"token": 0.5}, begin, mixes=True
     ),
     "tomesd": Row("tomesd", {"redraw": False}, (*TRANSFORMERS, "unet"), "rows", none, {"ratio": 0.75}, none),
+    "cfg-cache": Row(
+        "cfg-cache",
+        {"start": 0.0, "interval": 3, "phase": 0, "low_until": 0.5, "high_from": 0.5},
+        ANY,
+        "guidance",
+        every_third,
+        {"interval": 1000},
+        begin,
+        answers=True,
+        apart=True,
+        still={"low": 1.0, "high": 1.0},
+    ),
+    "fastercache": Row(
+        "fastercache",
+        {"start": 0.0, "cfg_start": 0.2, "cfg_interval": 3},
+        ANY,
+        "guidance",
+        None,
+        {"interval": 1000, "cfg_start": 0.0, "cfg_interval": 1000},
+        begin,
+        answers=True,
+        still={"low": 1.0, "high": 1.0},
+    ),
+    "t-gate": Row(
+        "t-gate", {"gate": 4, "interval": 2, "warmup": 0}, TEXT, "guidance", None, {"gate": 1}, begin, answers=True, still=None
+    ),
+    "t-gate/1": Row(
+        "t-gate", {"gate": 4, "interval": 1, "after": 2}, TEXT, "guidance", None, {"gate": 1}, begin, answers=True, still=None
+    ),
+    "vcut": Row("vcut", {}, ("svd",), "guidance", begin, {}, begin, lossless=True),
+    "vcut/paper": Row("vcut", {"mode": "paper", "gate": 2}, ("svd",), "guidance", _first2, {"gate": 1}, begin, still=None),
     "omnicache-trajectory": Row(
         "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
     ),
     "omnicache-layered": Row(
         "omnicache-layered", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin
+    ),
+    "learning-to-cache": Row("learning-to-cache", {"schedule": _second}, ANY, "module", _second, {"schedule": begin}, begin),
+    "learning-to-cache/table": Row("learning-to-cache", {"schedule": _parts}, ("dit",), "layers", None, {"schedule": begin}, begin),
+    "harmonica": Row("harmonica", {"schedule": _trajectory}, ANY, "module", _trajectory, {"schedule": begin}, begin),
+    "block-caching": Row("block-caching", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin),
+    "lazydit": Row(
+        "lazydit",
+        {"schedule": _second, "gates": _gates(6)},
+        ("dit",),
+        "layers",
+        None,
+        {"schedule": begin, "threshold": 1.5},
+        begin,
+    ),
+    "lazydit/joint": Row(
+        "lazydit",
+        {"schedule": _second, "gates": _gates(8)},
+        ("sd3",),
+        "layers",
+        None,
+        {"schedule": begin, "threshold": 1.5},
+        begin,
+    ),
+    "fastcache": Row(
+        "fastcache",
+        {"maps": ((),) * 3, "threshold": 0.15, "motion": None},
+        ("dit", "sd3"),
+        "layers",
+        None,
+        {"threshold": math.inf},
+        begin,
+        bent=True,
     ),
     "omnicache-trajectory/module": Row(
         "omnicache-trajectory",
@@ -299,7 +408,7 @@ class Subject:
 
     def strip(self, plan: Plan) -> str | None:
         """The schedule that ``plan`` must show."""
-        if self.real and "schedule" in plan.options:
+        if self.real and self.row.method == "omnicache-trajectory":
             return str(plan.options["schedule"])
         return self.row.strip(self.total) if self.row.strip is not None else None
 
@@ -320,6 +429,11 @@ def always(plan: Plan) -> Plan:
 def strips(run: Any) -> list[str]:
     """The strip of every branch of the newest run."""
     return [run.trace.strip(b) for b in run.trace.branches()]
+
+
+def expected(case: Case, strip: str) -> set[str]:
+    """The strips of all branches where ``strip`` is that of the reused ones."""
+    return {strip, full(len(strip))} if ROWS[case.row].apart and case.guidance != "batched" else {strip}
 
 
 def coarse(strip: str) -> str:

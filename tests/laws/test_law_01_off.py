@@ -20,9 +20,10 @@ def test_off_and_always_are_bit_identical(case: Case, subject: Subject) -> None:
 
     # And caching is not, or all this would say nothing.
     with omnicache.cache(subject.target, subject.plan()) as run:
-        assert torch.equal(subject.draw(), plain) == (case.row == "none")
+        assert torch.equal(subject.draw(), plain) == (case.row == "none") or subject.row.lossless
     reused = case.row not in ("none", "fewer-steps")
-    assert all((set(strip) != {"#"}) == reused for strip in strips(run))
+    some = any if subject.row.apart and case.guidance != "batched" else all
+    assert some(set(strip) != {"#"} for strip in strips(run)) == reused
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

@@ -39,6 +39,8 @@ def test_the_order_of_cond_and_uncond_does_not_matter(case: Case, subject: Subje
         for seed in (1, 2, 3):
             one, seen = subject.sample(seeds=(seed,)), strips(run)
             other = subject.sample(seeds=(seed,), swap=True)
+            if case.guidance != "batched" and subject.row.answers and set("".join(strips(run))) == {"#"}:
+                pytest.skip("the call that runs must come first")
             if case.guidance == "batched" or subject.row.strip is not None:
                 assert strips(run) == seen  # two calls share the decision of the first, so its features may matter
             if strips(run) == seen:

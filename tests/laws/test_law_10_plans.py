@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.laws.table import Case, Subject, strips
 from tests.tiny import Pipe, sample
 
 import omnicache
 from omnicache.plan import Plan
+from omnicache.weights import Weights
 
 LAW = 10
 
@@ -98,6 +102,77 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
     for end in range(0, len(text), 37):
         with pytest.raises(omnicache.OmniCacheError, match="truncated"):
             Plan.load(written(tmp_path, text=text[:end]))
+
+
+def with_tensors(tmp_path: Path, seed: int = 0) -> tuple[Plan, Path]:
+    """A plan that holds fitted tensors, one of them twice, and its file."""
+    draw = torch.Generator().manual_seed(seed)
+    one, other = (Weights(torch.randn(4, 3, generator=draw)) for _ in range(2))
+    half = Weights(torch.randn(4, 3, generator=draw).to(torch.bfloat16))
+    plan = omnicache.methods()["lazydit"].plan(schedule="#.#.", gates=(one, other, one, half)).with_measured(also=other)
+    return plan, plan.save(tmp_path / f"{seed}.plan.json")
+
+
+def test_tensors_lie_beside_the_plan_and_come_back(tmp_path: Path) -> None:
+    plan, path = with_tensors(tmp_path)
+    beside = tmp_path / "0.plan.safetensors"
+    assert beside.exists()
+    loaded = Plan.load(path)
+    assert loaded == plan
+    assert hash(loaded.policies) == hash(plan.policies)
+    assert loaded.to_json() == plan.to_json()
+    assert len(plan.tensors()) == 3
+    assert Plan.from_json(plan.to_json(), tensors=plan.tensors()) == plan
+    assert all(torch.equal(loaded.tensors()[name], t) for name, t in plan.tensors().items())
+    assert plan != with_tensors(tmp_path, seed=1)[0]
+
+
+def test_tensors_that_are_missing_or_foreign_are_refused(tmp_path: Path) -> None:
+    plan, path = with_tensors(tmp_path)
+    beside = tmp_path / "0.plan.safetensors"
+    with pytest.raises(omnicache.OmniCacheError, match=r"missing.*x\.plan\.safetensors beside.*calibrate again"):
+        Plan.from_json(plan.to_json())
+    kept = beside.read_bytes()
+    beside.unlink()
+    with pytest.raises(omnicache.OmniCacheError, match="missing"):
+        Plan.load(path)
+    with_tensors(tmp_path, seed=1)
+    beside.write_bytes((tmp_path / "1.plan.safetensors").read_bytes())
+    with pytest.raises(omnicache.OmniCacheError, match="missing"):
+        Plan.load(path)
+    renamed = {name: t + 1 for name, t in plan.tensors().items()}
+    save_file(renamed, str(beside))
+    with pytest.raises(omnicache.OmniCacheError, match="others than it was saved with"):
+        Plan.load(path)
+    for spoiled in (kept[: len(kept) // 2], b"", b"no tensors"):
+        beside.write_bytes(spoiled)
+        with pytest.raises(omnicache.OmniCacheError, match="beside the plan, is not readable"):
+            Plan.load(path)
+    beside.write_bytes(kept)
+    assert Plan.load(path) == plan
+
+
+def test_a_plan_without_tensors_takes_away_those_of_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    _, path = with_tensors(tmp_path)
+    plain = omnicache.methods()["fora"].plan()
+    plain.save(path)
+    assert not (tmp_path / "0.plan.safetensors").exists()
+    assert Plan.load(path) == plain
+    model = tmp_path / "model.safetensors"
+    save_file({"w": torch.zeros(2)}, str(model))
+    plain.save(tmp_path / "model.json")
+    assert model.exists()
+
+
+def test_only_numbers_can_be_weights() -> None:
+    with pytest.raises(omnicache.OmniCacheError, match="not of int64"):
+        Weights(torch.arange(3))
+    held = torch.zeros(3)
+    made = Weights(held)
+    held += 1
+    assert made == Weights(torch.zeros(3)) != Weights(torch.zeros(1, 3))
+    assert copy.deepcopy(made) is made
+    assert pickle.loads(pickle.dumps(made)) == made
 
 
 def test_a_deeply_nested_file_is_refused(tmp_path: Path) -> None:

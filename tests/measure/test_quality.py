@@ -27,7 +27,7 @@ REUSE = Plan("half", (Policy(Table("#.#.#.#.#."), WHERE, HOW),))
 class Drawn:
     """A task of pictures, or of clips of three frames, made from what a small denoiser gives."""
 
-    name, steps = "drawn", 10
+    name, steps, guidance = "drawn", 10, 2.0
 
     def __init__(self, count=12, frames=1, first=0):
         self.pipe, self.frames, self.first, self.calls = Pipe(dit()), frames, first, []

@@ -10,7 +10,7 @@ from omnicache.methods.adacache import BOOKS, adacache
 from omnicache.models.latent import Latent
 from omnicache.policy import Policy
 from omnicache.predictors import Hold
-from omnicache.runtime.signals import RETURNED, STEP, LatentChange, Motion
+from omnicache.runtime.signals import RETURNED, STEP, FrameMotion, LatentChange
 from omnicache.runtime.step import Step
 from omnicache.triggers import Codebook
 
@@ -66,9 +66,9 @@ def test_motion_of_still_frames_is_zero_and_of_noise_the_root_of_a_half():
     step = Step(0, latent=Latent(1, 16, 8, 8))
     frame, noise = (torch.randn(n, 64, 32, generator=torch.Generator().manual_seed(n)) for n in (1, 16))
     for film, moves in ((frame.expand(16, 64, 32), 0.0), (noise, 0.7071)):
-        seen = Motion(Attention()).probe(None, {RETURNED: film, STEP: step})
-        assert float(Motion(Attention()).change(Motion(Attention()).sums(seen, seen))) == pytest.approx(moves, abs=0.01)
-    assert Motion(Attention()).probe(None, {RETURNED: frame, STEP: Step(0, latent=Latent(1, 1, 8, 8))}) is None  # a picture
+        seen = FrameMotion(Attention()).probe(None, {RETURNED: film, STEP: step})
+        assert float(FrameMotion(Attention()).change(FrameMotion(Attention()).sums(seen, seen))) == pytest.approx(moves, abs=0.01)
+    assert FrameMotion(Attention()).probe(None, {RETURNED: frame, STEP: Step(0, latent=Latent(1, 1, 8, 8))}) is None  # a picture
 
 
 def test_one_summed_increment_is_what_every_block_keeping_its_own_comes_to():

@@ -17,11 +17,12 @@ from tests.tiny import Always
 from torch import nn
 
 import omnicache
-from omnicache.granularity import Deep
+from omnicache.granularity import Deep, Encoder
 from omnicache.models import discover, unet
+from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.runtime.streams import tensors_of
-from omnicache.triggers import Table
+from omnicache.triggers import Every, Table
 
 STEPS = 8
 BASE = "UNet2DConditionModel"
@@ -340,3 +341,29 @@ def test_layers_take_the_one_before_and_on_the_way_up_the_one_at_their_skip_conn
     assert found.parents == ((-1,), (0,), (1,), (2,), (3,), (4,), (4, 5), (3, 6), (2, 7), (1, 8), (0, 9), (-1, 10))
     assert len(layers[8].modules) == 2  # with the sampler that follows it
     assert [s.layer for s in layers] == [0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 4]
+
+
+@pytest.mark.parametrize("case", [c for n, c in CASES.items() if "blocks without attention first" not in n], ids=lambda c: c.name)
+def test_the_way_up_alone_in_batches_or_one_by_one(case):
+    """Without reading the latents: with the encoder kept, steps can be evaluated ahead. Not where a hook adds a residual of one
+    sample, whose shape the model then compares with that of its batch."""
+    loop, found = case.loop(), []
+    for ahead in (0, 3):
+        plan = Plan("encoder", (Policy(Every(3), Encoder(), ahead=ahead),), min_steps=0)
+        with omnicache.cache(loop, plan) as run:
+            found.append(loop(steps=6))
+        assert run.computed == "#..#.."
+    for one, other in zip(*found, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+def test_a_tensor_that_is_returned_twice_is_one_also_when_it_is_reused():
+    """An adapter adds to the hidden states after a block, and so to the skip tensor that they are."""
+    loop, truth = CASES[f"{BASE}, adapter, blocks without attention first"].loop(), Truth()
+    uncached = loop(steps=3)
+    with omnicache.cache(loop, Policy(Always(), Encoder(), truth)):
+        assert same(loop(steps=3), uncached)
+    with omnicache.cache(loop, Policy(Table("#......."), Encoder(), truth.played())) as run:
+        assert same(loop(steps=3), uncached)
+    assert run.computed == "#.."

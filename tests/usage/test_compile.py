@@ -13,6 +13,9 @@ from tests.tiny import built
 from torch import Tensor
 
 import omnicache
+from omnicache.granularity import MLP, Attention
+from omnicache.models import discover
+from omnicache.weights import Weights
 
 from .parts import STEPS, autoencoder, denoiser, draw, drawn, pipeline
 
@@ -63,9 +66,12 @@ WHOLE_BLOCKS = [
     ("before", "teacache", {"threshold": 1e9}),
     ("after", "omnicache-trajectory", {"schedule": "#.#..#", "gamma": (None, 0.5, None, 0.5, 0.5, None)}),
     ("before", "omnicache-layered", {"schedule": "#.#..#"}),
+    ("after", "block-caching", {"schedule": "#.#..#"}),
+    ("before", "fastcache", {"maps": ((),) * 3, "threshold": 9.0, "motion": None}),
     ("after", "hicache", {"interval": 3, "warmup": 2}),
     ("before", "foca", {"interval": 3, "warmup": 2}),
     ("after", "first-block-cache", {"threshold": 9.0, "longest": 2}),
+    ("after", "delta-dit", {"interval": 3, "span": 1.0}),
     ("before", "dbcache", {"front": 1, "warmup": 2, "threshold": 9.0, "longest": 2}),
     ("after", "easycache", {"threshold": 9.0, "warmup": 2}),
     ("before", "magcache", {"ratios": (1.0,), "longest": 2}),
@@ -80,13 +86,27 @@ WHOLE_BLOCKS = [
 
 def test_every_method_that_reuses_whole_blocks_is_tried_here():
     """Or it looks inside blocks, and refuses compiled ones."""
-    inside, none = {"toca", "speca", "omnicache-md", "tomesd", "adacache"}, {"none", "fewer-steps"}
-    assert set(omnicache.methods()) - inside - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
-    for method in inside:
+    gated = (Attention() | MLP()).select(discover(flux().transformer))
+    table, gates = {"schedule": "#.#..#"}, tuple(Weights(torch.zeros(6, 8)) for _ in gated)
+    inside = {
+        "toca": {},
+        "speca": {},
+        "omnicache-md": {},
+        "tomesd": {},
+        "learning-to-cache": table,
+        "harmonica": table,
+        "adacache": {},
+        "pab": {},
+        "chipmunk": {},
+    }
+    inside["lazydit"] = {"schedule": "#.#.#.", "gates": gates}
+    none = {"none", "fewer-steps"}
+    assert set(omnicache.methods()) - set(inside) - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
+    for method, options in inside.items():
         pipe = flux()
         pipe.transformer.compile_repeated_blocks(backend="eager")
         with pytest.raises(omnicache.OmniCacheError, match="which is compiled"):
-            omnicache.enable(pipe, method)
+            omnicache.enable(pipe, method, **options)
 
 
 @pytest.mark.parametrize(("when", "method", "options"), WHOLE_BLOCKS)

@@ -33,12 +33,13 @@ def calibrate_teacache(
 ) -> Plan:
     """Fit the polynomial of TeaCache (arXiv 2411.19108, eq. 7) to uncached runs.
 
-    The threshold is the one that reuses a share ``reuse`` of the steps of the calibration runs, unless one is given.
-
-    The degree, unless one is given, is the one from 1 to the paper's 4 that best predicts an input left out of the fit: on few
-    runs a high degree follows their noise and swings wildly between their points.
-
     x is the relative L1 change of the first block's modulated input from one step to the next, y that of the model's output.
+
+    Args:
+        reuse: share of the steps of the calibration runs that the plan's threshold reuses.
+        threshold: a threshold to take instead.
+        degree: of the polynomial. None takes the one from 1 to the paper's 4 that best predicts an input left out of the fit: on
+            few runs a high degree follows their noise and swings wildly between their points.
     """
     from omnicache.methods.teacache import teacache
 

@@ -1,4 +1,4 @@
-"""The command line: ``omnicache demo``, ``run``, ``calibrate``, ``methods``, ``doctor``."""
+"""The command line: ``omnicache demo``, ``bench``, ``run``, ``calibrate``, ``methods``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from omnicache.cli import calibrate, demo, doctor, methods, run
+from omnicache.cli import bench, calibrate, demo, doctor, methods, run
 from omnicache.errors import OmniCacheError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
 app.command("run")(run.run)
 app.command("calibrate")(calibrate.calibrate)
 app.command("methods")(methods.methods)

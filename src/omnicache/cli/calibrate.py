@@ -50,6 +50,8 @@ def calibrate(
             f"{plan.measured['speedup']:.2f} times as fast where {plan.measured['wanted_speedup']:g} was asked for; "
             f"the final latent is off by {plan.measured['error']:.2%}"
         )
+    elif {"speedup", "error"} <= plan.measured.keys():
+        err.print(f"{plan.measured['speedup']:.2f} times as fast; the final latent is off by {plan.measured['error']:.2%}")
     err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
 
 

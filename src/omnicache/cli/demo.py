@@ -31,7 +31,6 @@ class Size(NamedTuple):
 
 
 SIZES = {"picture": Size(16, 2, 5, 8), "clip": Size(8, 1, 3, 2)}
-SLOW = "omnicache-layered"  # to calibrate: it measures every layer at every step
 QUICK = {"picture": Size(6, 2, 2, 4), "clip": Size(4, 1, 1, 1)}
 
 
@@ -94,7 +93,7 @@ def lineup(task: Task, others: list[Input], quick: bool) -> tuple[list[Contender
         if name == "fewer-steps":
             contenders += [Contender(f"{name} {ratio:g}", entry.plan(ratio=ratio)) for ratio in (0.5, 0.36, 0.24)]
             continue
-        if name == SLOW and (quick or task.frames > 1):
+        if entry.slow_to_calibrate and (quick or task.frames > 1):
             why = f"Its calibration takes longer than all of this demo; make a plan with: omnicache calibrate {task.name} -m {name}"
             skipped.append({"method": name, "why": why})
             continue

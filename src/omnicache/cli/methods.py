@@ -5,15 +5,30 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import omnicache
+from omnicache import registry
 from omnicache.cli.common import print_json
 from omnicache.registry import Choice, Method, Range
+from omnicache.report.cards import card
 
 
-def methods(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
-    """List all methods: paper, place on each axis, options with their ranges, what they need."""
+def methods(
+    name: Annotated[str | None, typer.Argument(help="A method, to read all about it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """List all methods: paper, place on each axis, options with their ranges, what they need. Or print the card of one."""
+    if name is not None:
+        entry = registry.get(name)
+        if as_json:
+            print_json(describe(entry))
+        elif (console := Console(highlight=False)).is_terminal:
+            console.print(Markdown(card(entry)))
+        else:
+            print(card(entry))
+        return
     found = [describe(m) for m in omnicache.methods().values()]
     if as_json:
         print_json({"methods": found})
@@ -31,7 +46,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
     for m in found:
         if m["options"]:
             console.print(f"[bold]{m['name']}[/bold]: " + ", ".join(f"{o['name']}={_short(o['default'])}" for o in m["options"]))
-    console.print("\nPapers and the range of every option: omnicache methods --json")
+    console.print("\nAll about one of them: omnicache methods NAME")
 
 
 def describe(entry: Method) -> dict[str, Any]:
@@ -45,6 +60,9 @@ def describe(entry: Method) -> dict[str, Any]:
         "needs_calibration": entry.needs_calibration,
         "can_be_calibrated": entry.calibrate is not None,
         "architectures": entry.architectures,
+        "off": None if entry.off is None else {k: _finite(v) for k, v in entry.off.items()},
+        "presets": {kind: dict(preset) for kind, preset in entry.presets.items()},
+        "sweep": {k: list(v) for k, v in entry.sweep.items()},
     }
 
 

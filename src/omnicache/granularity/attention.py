@@ -16,5 +16,7 @@ class Attention(Where):
 class CrossAttention(Where):
     """The attention modules that look at another sequence (text, image conditions)."""
 
+    called = "cross-attention"
+
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         return model.sites("cross_attention")

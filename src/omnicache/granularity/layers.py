@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
+from omnicache.granularity.span import Span
 from omnicache.models.map import ModelMap, Site
 from omnicache.policy import Where, value
 
@@ -19,12 +18,6 @@ class Layers(Where):
     stop: int | None = None
 
     def select(self, model: ModelMap) -> tuple[Site, ...]:
-        if not (blocks := model.sites("block")):
-            return model.sites("layer")[self.start : self.stop]
-        picked = blocks[self.start : self.stop]
-        if len(picked) < 2:
-            return picked
-        if picked == blocks:
-            return model.sites("stack")
-        name = f"{picked[0].name}..{picked[-1].name}"
-        return (replace(picked[0], name=name, modules=tuple(m for site in picked for m in site.modules)),)
+        if model.sites("block"):
+            return Span(self.start, self.stop).select(model)
+        return model.sites("layer")[self.start : self.stop]

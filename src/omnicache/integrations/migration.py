@@ -13,6 +13,7 @@ from typing import Any
 from omnicache import registry
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Attention, Denoiser
+from omnicache.methods.pab import KINDS, broadcast
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Taylor
@@ -21,7 +22,6 @@ from omnicache.triggers import Between, Every, First
 FOREVER = 10**6
 MISSING = {
     "FasterCacheConfig": "FasterCache",
-    "PyramidAttentionBroadcastConfig": "Pyramid Attention Broadcast",
     "LayerSkipConfig": "skip-layer guidance, which is no cache",
     "TextKVCacheConfig": "a cache of the text's keys and values",
     "BasicCacheConfig": "cache-dit's cache",
@@ -30,7 +30,10 @@ MISSING = {
 }
 
 
-def _taylorseer(config: Any) -> Policy:
+Policies = tuple[Policy, ...]
+
+
+def _taylorseer(config: Any) -> Policies:
     """diffusers' TaylorSeer: attention outputs, or with ``use_lite_mode`` the model's output, forecast by a Taylor ladder."""
     for name in ("skip_predict_identifiers", "cache_identifiers"):
         if getattr(config, name, None):
@@ -43,15 +46,32 @@ def _taylorseer(config: Any) -> Policy:
     steps = First(warmup) | when if warmup else when
     if config.disable_cache_after_step is not None:
         steps = steps | Between(config.disable_cache_after_step, FOREVER)
-    return Policy(steps, Denoiser() if config.use_lite_mode else Attention(), Taylor(config.max_order))
+    return (Policy(steps, Denoiser() if config.use_lite_mode else Attention(), Taylor(config.max_order)),)
 
 
-def _first_block(config: Any) -> Policy:
+def _first_block(config: Any) -> Policies:
     """diffusers' First-Block-Cache."""
-    return registry.get("first-block-cache").plan(threshold=config.threshold).policies[0]
+    return registry.get("first-block-cache").plan(threshold=config.threshold).policies
 
 
-def _dbcache(config: Any) -> Policy:
+def _pab(config: Any) -> Policies:
+    """diffusers' Pyramid Attention Broadcast, which has a window for each kind of attention, and takes attention along time for
+    spatial where a range for that is given. Without any range it reuses spatial attention every other step."""
+    made, by_name = [], getattr(type(config), "__dataclass_fields__", {})
+    for kind in KINDS:
+        patterns = f"{kind}_attention_block_identifiers"
+        if patterns in by_name and getattr(config, patterns) != by_name[patterns].default:
+            raise OmniCacheError(
+                f"PyramidAttentionBroadcastConfig({patterns}=...) names modules by pattern, and OmniCache names places: "
+                "leave it out, or write a Policy with where=Attention(), CrossAttention() or Temporal()."
+            )
+        interval = getattr(config, f"{kind}_attention_block_skip_range")
+        if interval is not None:
+            made.append(broadcast(kind, interval, getattr(config, f"{kind}_attention_timestep_skip_range")))
+    return tuple(made) or (broadcast("spatial", 2, config.spatial_attention_timestep_skip_range),)
+
+
+def _dbcache(config: Any) -> Policies:
     """cache-dit's DBCache; limits of -1 are none there."""
     limits = {"longest": "max_continuous_cached_steps", "most": "max_cached_steps"}
     options = {ours: most for ours, theirs in limits.items() if (most := getattr(config, theirs, -1)) >= 0}
@@ -66,11 +86,11 @@ def _dbcache(config: Any) -> Policy:
             mask="".join("#" if computed else "." for computed in mask),
             **options,
         )
-        .policies[0]
+        .policies
     )
 
 
-def _magcache(config: Any) -> Policy:
+def _magcache(config: Any) -> Policies:
     """diffusers' MagCache."""
     if config.calibrate:
         raise OmniCacheError(
@@ -79,21 +99,22 @@ def _magcache(config: Any) -> Policy:
         )
     ratios = tuple(float(r) for r in config.mag_ratios)
     options = {"threshold": config.threshold, "longest": config.max_skip_steps, "retain": config.retention_ratio}
-    return registry.get("magcache").plan(ratios=ratios, **options).policies[0]
+    return registry.get("magcache").plan(ratios=ratios, **options).policies
 
 
-def _seacache(config: Any) -> Policy:
+def _seacache(config: Any) -> Policies:
     """diffusers' SeaCache, which watches the latents."""
     if config.raw_vision_callback is not None:
         raise OmniCacheError("SeaCacheConfig(raw_vision_callback=...) chooses latents by code, which a plan does not hold.")
     options = {"warmup": max(config.retention_steps, 1), "tail": config.cache_end_steps, "order": config.residual_order}
     options |= {"longest": config.max_consecutive_cached or None, "power": config.power_exp, "of": "latent"}
-    return registry.get("seacache").plan(threshold=config.threshold, **options).policies[0]
+    return registry.get("seacache").plan(threshold=config.threshold, **options).policies
 
 
-KNOWN: dict[str, Callable[[Any], Policy]] = {
+KNOWN: dict[str, Callable[[Any], Policies]] = {
     "TaylorSeerCacheConfig": _taylorseer,
     "FirstBlockCacheConfig": _first_block,
+    "PyramidAttentionBroadcastConfig": _pab,
     "DBCacheConfig": _dbcache,
     "MagCacheConfig": _magcache,
     "SeaCacheConfig": _seacache,
@@ -114,6 +135,6 @@ def translate(config: Any) -> Plan | None:
         )
     if name not in KNOWN:
         return None
-    policy = KNOWN[name](config)
-    print(f"OmniCache: {name}(...) is {policy}", file=sys.stderr)
-    return Plan(f"diffusers' {name}", (policy,))
+    policies = KNOWN[name](config)
+    print(f"OmniCache: {name}(...) is {' and '.join(map(str, policies))}", file=sys.stderr)
+    return Plan(f"diffusers' {name}", policies)

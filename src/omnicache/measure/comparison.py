@@ -94,7 +94,7 @@ class Comparison:
                 walls.append(wall)
                 inside.append(seconds)
                 ratios.append(plain / seconds)
-            if not timed or not fractions or (_decides(plan) and i < len(self.batches)):
+            if not timed or not fractions or (decides(plan) and i < len(self.batches)):
                 with omnicache.cache(self.pipe, plan) as run:
                     done, pictures = self._counted(batch)
                     traces.append(run.trace)
@@ -162,7 +162,7 @@ def _middle_half(ratios: list[float]) -> list[float] | None:
     return [low, high]
 
 
-def _decides(plan: Plan) -> bool:
+def decides(plan: Plan) -> bool:
     """Whether a plan's steps depend on what it sees."""
     return any(t.signals or t.check is not None for t in plan.triggers)
 

@@ -74,30 +74,43 @@ class Quality:
         return torch.cat(parts), held
 
     def of(self, plan: Plan | None) -> tuple[dict[str, Any], Tensor]:
-        """Figures of a plan, and the samples it has drawn; ``None`` is the uncached pipeline.
+        """Figures of a plan, as :meth:`judged` gives them, with ``cache_bytes``; and the samples it has drawn. ``None`` is the
+        uncached pipeline."""
+        made, held = (self.uncached, 0) if plan is None else self.draw(plan)
+        return {"cache_bytes": held, **self.judged(made, compare=plan is not None)}, made
+
+    def judged(self, made: Tensor, compare: bool = True) -> dict[str, Any]:
+        """Figures of samples of all inputs.
 
         Returns:
-            ``psnr`` (dB) and ``ssim`` to the uncached samples, one by one (of clips: the mean over their frames), ``kid``,
-            ``recognised``, each as ``{"mean", "low", "high"}`` with the ends of the 95 % interval; ``psnr_each``; ``cache_bytes``.
+            ``samples``; ``psnr`` (dB) and ``ssim`` to the uncached samples, one by one (of clips: the mean over their frames),
+            ``kid``, ``recognised``, each as ``{"mean", "low", "high"}`` with the ends of the 95 % interval; ``psnr_each``.
         """
-        made, held = (self.uncached, 0) if plan is None else self.draw(plan)
-        found: dict[str, Any] = {"samples": len(made), "cache_bytes": held}
-        if plan is not None:
-            each = psnr(made.flatten(0, -4), self.uncached.flatten(0, -4)).clamp_max(EQUAL).view(len(made), -1).mean(1)
-            alike = ssim(made.flatten(0, -4), self.uncached.flatten(0, -4)).view(len(made), -1).mean(1)
-            found |= {"psnr": mean95(each), "ssim": mean95(alike), "psnr_each": each.tolist()}
+        found: dict[str, Any] = {"samples": len(made)}
+        if compare:
+            found |= likeness95(made, self.uncached)
         found["recognised"] = mean95(self.task.recognised(made).float())
         found["kid"] = kid95(self.reference, self.features(made))
-        return found, made
+        return found
 
     def _kept(self, what: str, task: Task) -> Tensor:
         if self.folder is None:
             return self.draw(None, task)[0]
-        path = self.folder / f"{task.name}-{task.steps}-{len(task.inputs)}-{what.replace(' ', '-')}.pt"
+        path = self.folder / f"{task.name}-{task.steps}-{task.guidance or 0:g}-{len(task.inputs)}-{what.replace(' ', '-')}.pt"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self.draw(None, task)[0], path)
+            torch.save(self.draw(None, task)[0], path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)  # at once: who is interrupted leaves no half of a file
         return torch.load(path, weights_only=True)
+
+
+def likeness95(made: Tensor, uncached: Tensor) -> dict[str, Any]:
+    """How like samples are to the uncached ones of their seeds: ``psnr``, ``ssim``, ``psnr_each``, as ``Quality.judged`` gives
+    them. Shapes ``(n, 3, h, w)`` or ``(n, f, 3, h, w)``, in [0, 1]."""
+    a, b = made.flatten(0, -4), uncached.flatten(0, -4)
+    each = psnr(a, b).clamp_max(EQUAL).view(len(made), -1).mean(1)
+    alike = ssim(a, b).view(len(made), -1).mean(1)
+    return {"psnr": mean95(each), "ssim": mean95(alike), "psnr_each": each.tolist()}
 
 
 def mean95(values: Tensor) -> dict[str, float]:

@@ -51,6 +51,7 @@ class Task:
         pipe: its pipeline, ``zoo.load(name)``, on any device.
         count: how many inputs.
         steps: of the sampler; the model's own number if None.
+        guidance: scale of classifier-free guidance; the model's own if None.
 
     Attributes:
         inputs: a list of :class:`Input`.
@@ -58,10 +59,10 @@ class Task:
         frames: of a clip; 1 where the model draws pictures.
 
     Raises:
-        OmniCacheError: there is no such model, or nobody knows what it can be asked for.
+        OmniCacheError: there is no such model, nobody knows what it can be asked for, or it takes no guidance.
     """
 
-    def __init__(self, name: str, pipe: Any, count: int, steps: int | None = None):
+    def __init__(self, name: str, pipe: Any, count: int, steps: int | None = None, guidance: float | None = None):
         self.name, self.pipe, self.frames = name, pipe, zoo.frames(name)
         self._classes, self._asking = zoo.labels(name), zoo.inputs(name)
         if not self._classes:
@@ -70,6 +71,11 @@ class Task:
         own = {*SUBJECTS, *(argument for call in self._asking.values() for argument in call)}
         self.settings: dict[str, Any] = {key: value for key, value in usual.items() if key not in own}
         self.settings |= {"num_inference_steps": steps or usual["num_inference_steps"], "output_type": "pt"}
+        if guidance is not None:
+            scale = next((key for key in self.settings if key.endswith("guidance_scale")), None)
+            if scale is None:
+                raise OmniCacheError(f"The model {name!r} takes no guidance; leave it out.")
+            self.settings[scale] = guidance
         labels = list(self._classes)
         self.inputs = [self._input(labels[i * len(labels) // count], seed=i) for i in range(count)]
 

@@ -17,6 +17,7 @@ from omnicache.triggers import Every, First
     axes={"when": "the first steps, then every n-th", "where": "denoiser", "how": "Adams-Bashforth", "fix": "-"},
     architectures="any",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4, 6, 8)},
 )
 def ab_cache(
     interval: Annotated[int, Range(1, 1000)] = 6,

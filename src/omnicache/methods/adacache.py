@@ -7,7 +7,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import Motion, OutputChange
+from omnicache.runtime.signals import FrameMotion, OutputChange
 from omnicache.triggers import Codebook, First, Last
 
 BOOKS = {
@@ -24,6 +24,7 @@ BOOKS = {
     axes={"when": "rate of change, by a table", "where": "stack", "how": "hold the increment", "fix": "-"},
     architectures="transformers",
     off={"book": "slow", "scale": 1e6},
+    sweep={"scale": (4.0, 2.0, 1.0, 0.5, 0.25)},
 )
 def adacache(
     book: Annotated[str, Choice(tuple(BOOKS))] = "fast",
@@ -43,6 +44,6 @@ def adacache(
     """
     limits, steps = BOOKS[book]
     watched = Nth(Else(Attention() & Temporal(), Attention() - CrossAttention()), depth)
-    when = Codebook(OutputChange(watched), tuple(x / scale for x in limits), steps, Motion(watched) if motion else None)
+    when = Codebook(OutputChange(watched), tuple(x / scale for x in limits), steps, FrameMotion(watched) if motion else None)
     options = {"book": book, "scale": scale, "depth": depth, "motion": motion}
     return Plan("adacache", (Policy(First(1) | Last(2) | when, Stack(), Residual(Hold())),), options)

@@ -18,6 +18,7 @@ from omnicache.triggers import Above, First, Table
     axes={"when": "change of what the first blocks add", "where": "the blocks between", "how": "hold the increment", "fix": "-"},
     architectures="transformers",
     off={"threshold": 0.0},
+    sweep={"threshold": (0.03, 0.06, 0.1, 0.2, 0.4)},
 )
 def dbcache(
     front: Annotated[int, Range(1)] = 8,

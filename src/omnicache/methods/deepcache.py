@@ -16,6 +16,7 @@ from omnicache.triggers import Every, First, PowerLaw
     axes={"when": "every n-th step", "where": "the deep part of a U-Net", "how": "hold", "fix": "-"},
     architectures="U-Nets with skip connections",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4, 6, 8)},
 )
 def deepcache(
     interval: Annotated[int, Range(1, 1000)] = 3,

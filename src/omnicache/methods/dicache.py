@@ -23,6 +23,7 @@ from omnicache.triggers import Accumulate, Between, First, Last
     architectures="transformers",
     off={"threshold": float("-inf")},
     presets={"FluxTransformer2DModel": {"threshold": 0.4}, "WanTransformer3DModel": {"threshold": 0.2, "limit": 2.0}},
+    sweep={"threshold": (0.05, 0.1, 0.2, 0.4, 0.8)},
 )
 def dicache(
     threshold: float = 0.1,

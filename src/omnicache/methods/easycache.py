@@ -20,6 +20,7 @@ from omnicache.triggers import First, Last, Responds
         "HunyuanVideoTransformer3DModel": {"threshold": 0.025, "warmup": 5},
         "WanTransformer3DModel": {"threshold": 0.05, "warmup": 10},
     },
+    sweep={"threshold": (0.05, 0.1, 0.2, 0.5, 1.0)},
 )
 def easycache(
     threshold: float = 0.05,

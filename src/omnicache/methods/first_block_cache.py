@@ -17,6 +17,7 @@ from omnicache.triggers import Above, First
     axes={"when": "change of what the first block adds", "where": "all blocks after it", "how": "hold the increment", "fix": "-"},
     architectures="transformers",
     off={"threshold": 0.0},
+    sweep={"threshold": (0.03, 0.06, 0.1, 0.2, 0.4)},
 )
 def first_block_cache(
     threshold: float = 0.08,

@@ -21,6 +21,7 @@ from omnicache.triggers import Every, First
     },
     architectures="transformers",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4, 5, 7)},
 )
 def foca(
     interval: Annotated[int, Range(1, 1000)] = 5,

@@ -16,6 +16,7 @@ from omnicache.triggers import Every, First
     axes={"when": "every n-th step", "where": "attention and MLP", "how": "hold", "fix": "-"},
     architectures="transformers with attention and MLP blocks",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4, 5, 7)},
 )
 def fora(
     interval: Annotated[int, Range(1, 1000)] = 3,

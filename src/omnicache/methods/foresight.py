@@ -16,6 +16,7 @@ from omnicache.triggers import Every, First, Foresight
     axes={"when": "each layer's change against that of the warm-up", "where": "the first layers", "how": "hold", "fix": "-"},
     architectures="transformers",
     off={"interval": 1},
+    sweep={"scale": (0.5, 1.0, 2.0, 4.0)},
 )
 def foresight(
     scale: Annotated[float, Range(0)] = 1.0,

@@ -22,6 +22,7 @@ from omnicache.triggers import Every, First
     architectures="any whose tokens lie in a grid",
     off={"interval": 1},
     presets={"QwenImageTransformer2DModel": {"transform": "fft"}},
+    sweep={"interval": (2, 3, 4, 6, 8)},
 )
 def freqca(
     interval: Annotated[int, Range(1, 1000)] = 6,

@@ -10,7 +10,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Choice, Range, method
-from omnicache.triggers import Between, First, Magnitudes
+from omnicache.triggers import Between, First, Magnitudes, Steps
 
 RELEASED = released("magcache")
 PLAIN = {"ratios": (), "threshold": 0.12, "longest": 4, "retain": 0.2, "forced": (), "strict": False}
@@ -25,6 +25,7 @@ PLAIN = {"ratios": (), "threshold": 0.12, "longest": 4, "retain": 0.2, "forced":
     calibrate=calibrate_magcache,
     needs_calibration=True,
     presets=presets(RELEASED),
+    sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def magcache(
     ratios: tuple[float, ...] | None = None,
@@ -55,7 +56,7 @@ def magcache(
             f"omnicache.cache(pipe, plan); or model=..., one of {', '.join(RELEASED)}."
         )
     when = First(1) | Between(0.0, o["retain"]) if o["retain"] else First(1)
-    for step in o["forced"]:
-        when = when | Between(step, step + 1)
+    if o["forced"]:
+        when = when | Steps(o["forced"])
     when = when | Magnitudes(o["ratios"], o["threshold"], o["longest"], o["strict"])
     return Plan("magcache", (Policy(when, Stack(), Residual(Hold())),), {**o, "model": model})

@@ -20,6 +20,8 @@ from omnicache.triggers import Table
     off={"schedule": "#" * 50},
     calibrate=calibrate_layered,
     needs_calibration=True,
+    sweep={"speedup": (1.3, 1.6, 2.0, 2.5)},
+    slow_to_calibrate=True,
 )
 def omnicache_layered(schedule: str | tuple[str, ...] = "") -> Plan:
     """Reuses each layer by a schedule of its own, made from what every layer costs and saves at every step.

@@ -24,6 +24,7 @@ Ratio = Annotated[float, Range(0, 0.9)]
         "LatteTransformer3DModel": {"token": 0.2, "frame": 0.3, "block": 0.4, "edge": 1},
         "UNetSpatioTemporalConditionModel": {"token": 0.5, "frame": 0.5, "block": 0.4},
     },
+    sweep={"token": (0.2, 0.3, 0.4, 0.5, 0.6)},
 )
 def omnicache_md(
     token: Ratio = 0.4,

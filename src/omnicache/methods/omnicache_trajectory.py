@@ -21,6 +21,7 @@ from omnicache.triggers import Table
     off={"schedule": "#" * 50},
     calibrate=calibrate_trajectory,
     needs_calibration=True,
+    sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def omnicache_trajectory(
     schedule: str = "",

@@ -17,6 +17,7 @@ from omnicache.triggers import Accumulate, Every, First, Last
     axes={"when": "accumulated change of the filtered input", "where": "stack", "how": "hold the increment", "fix": "-"},
     architectures="transformers whose tokens lie in a grid",
     off={"threshold": float("-inf")},
+    sweep={"threshold": (0.1, 0.2, 0.3, 0.6, 1.0)},
 )
 def seacache(
     threshold: float = 0.3,

@@ -16,6 +16,7 @@ from omnicache.triggers import First, Verify
     axes={"when": "measured error of the last block", "where": "attention and MLP", "how": "Taylor", "fix": "roll-back (option)"},
     architectures="transformers",
     off={"longest": 0},
+    sweep={"longest": (2, 3, 4, 5, 8)},
 )
 def speca(
     threshold: Annotated[float, Range(0)] = 0.1,

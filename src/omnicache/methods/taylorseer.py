@@ -16,6 +16,7 @@ from omnicache.triggers import Every, First
     axes={"when": "the first steps, then every n-th", "where": "attention and MLP, or the stack", "how": "Taylor", "fix": "-"},
     architectures="transformers",
     off={"interval": 1},
+    sweep={"interval": (2, 3, 4, 5, 7)},
 )
 def taylorseer(
     interval: Annotated[int, Range(1, 1000)] = 5,

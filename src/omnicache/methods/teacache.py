@@ -24,6 +24,7 @@ PLAIN = {"threshold": 0.15, "coefficients": (1.0, 0.0), "warmup": 1, "tail": 1, 
     off={"threshold": float("-inf")},
     calibrate=calibrate_teacache,
     presets=presets(RELEASED),
+    sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def teacache(
     threshold: float | None = None,

@@ -17,6 +17,7 @@ from omnicache.triggers import Every, First, Ramp
     axes={"when": "every n-th step, denser late", "where": "attention whole, MLP by token", "how": "hold", "fix": "-"},
     architectures="transformers with attention and MLP blocks",
     off={"interval": 1, "slope": 0.0},
+    sweep={"interval": (2, 3, 4, 5, 7)},
 )
 def toca(
     interval: Annotated[int, Range(1, 1000)] = 3,
@@ -33,7 +34,8 @@ def toca(
     The defaults are the released ones for DiT with 50 DDIM steps.
 
     Args:
-        interval: base interval of computed steps; ``slope`` stretches it early and shrinks it late (0: constant).
+        interval: base interval of computed steps.
+        slope: stretches it early and shrinks it late (0: constant).
         ratio: base share of tokens computed in between; 0 is fora.
         step_slope, layer_slope, module: how the share grows along the run, over the blocks, and for MLPs.
         age_weight, spread: weights of staleness and of spatial spread in the choice.

@@ -17,6 +17,7 @@ from omnicache.triggers import First
     axes={"when": "never", "where": "attention (and MLP) by token", "how": "copies of what was merged", "fix": "-"},
     architectures="transformers and U-Nets with attention over the tokens of a picture",
     off={"ratio": 0.0},
+    sweep={"ratio": (0.1, 0.25, 0.4, 0.5, 0.7)},
 )
 def tomesd(
     ratio: Annotated[float, Range(0, 0.75)] = 0.5,

@@ -116,6 +116,7 @@ def discover(model: nn.Module) -> ModelMap:
         names, layers = {m: n for n, m in model.named_modules()}, net.layers
         for each in layers:
             sites.append(Site(names[each.modules[0]], "layer", each.modules, "region", each.level, len(net.levels)))
+        sites += [Site(names[module], "encoder", (module,), layers=len(net.levels)) for module in net.encoder]
         return ModelMap(model, "unet", (root, *sites), (net.entry,), net.below, tuple(each.parents for each in layers))
 
     lists = block_lists(model)

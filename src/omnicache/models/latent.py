@@ -34,25 +34,43 @@ class Latent:
 
 def latent_of(model: nn.Module, bound: Mapping[str, Any]) -> Latent | None:
     """The latent among a denoiser's arguments; None if there is none of a known form. Looks at values, once in a run."""
-    x = next((v for n in ("hidden_states", "sample", "x", "latents") if isinstance(v := bound.get(n), torch.Tensor)), None)
+    x = _given(bound)
     if x is None:
-        x = next((v for v in bound.values() if isinstance(v, torch.Tensor) and v.ndim >= 3 and v.is_floating_point()), None)
-    if x is None or x.ndim not in (3, 4, 5):
         return None
     context = bound.get("encoder_hidden_states")
     text = context.shape[1] if isinstance(context, torch.Tensor) and context.ndim == 3 else 0
-    told = getattr(model, "config", None)
     if x.ndim == 3:
         size = _packed(bound, x.shape[1])
         return None if size is None else Latent(x.shape[0], *size, text, _guided(x))
-    frames, channels_at = 1, 1
-    if x.ndim == 5:
-        channels, length = getattr(told, "in_channels", None), getattr(told, "num_frames", None)
-        first = x.shape[2] == channels and (x.shape[1] != channels or x.shape[1] == length)
-        frames, channels_at = (x.shape[1], 2) if first else (x.shape[2], 1)
-    noisy = getattr(told, "out_channels", None)  # conditions may be joined to the latents, and differ between the halves
-    shown = x if not isinstance(noisy, int) else x.narrow(channels_at, 0, min(noisy, x.shape[channels_at]))
-    return Latent(x.shape[0], frames, x.shape[-2], x.shape[-1], text, _guided(shown))
+    frames = 1 if x.ndim == 4 else x.shape[3 - _channels_at(model, x)]
+    return Latent(x.shape[0], frames, x.shape[-2], x.shape[-1], text, _guided(_noisy(model, x)))
+
+
+def doubled_rows(model: nn.Module, bound: Mapping[str, Any]) -> int:
+    """Rows of a denoiser's batch if both of its halves hold the same latents, as in guidance in one call; else 0. Looks at values,
+    once in a run."""
+    x = _given(bound)
+    return len(x) if x is not None and _guided(x if x.ndim == 3 else _noisy(model, x)) else 0
+
+
+def _given(bound: Mapping[str, Any]) -> torch.Tensor | None:
+    """The latents among a denoiser's arguments."""
+    x = next((v for n in ("hidden_states", "sample", "x", "latents") if isinstance(v := bound.get(n), torch.Tensor)), None)
+    if x is None:
+        x = next((v for v in bound.values() if isinstance(v, torch.Tensor) and v.ndim >= 3 and v.is_floating_point()), None)
+    return x if x is not None and x.ndim in (3, 4, 5) else None
+
+
+def _channels_at(model: nn.Module, x: torch.Tensor) -> int:
+    told = getattr(model, "config", None)
+    channels, length = getattr(told, "in_channels", None), getattr(told, "num_frames", None)
+    return 2 if x.ndim == 5 and x.shape[2] == channels and (x.shape[1] != channels or x.shape[1] == length) else 1
+
+
+def _noisy(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Latents without the conditions that may be joined to them, and differ between the halves."""
+    at, noisy = _channels_at(model, x), getattr(getattr(model, "config", None), "out_channels", None)
+    return x if not isinstance(noisy, int) else x.narrow(at, 0, min(noisy, x.shape[at]))
 
 
 def _packed(bound: Mapping[str, Any], tokens: int) -> tuple[int, int, int] | None:

@@ -14,10 +14,12 @@ class Site:
 
     Attributes:
         name: path of the (first) module, for people.
-        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp", "layer" (of a U-Net) or "deep".
+        kind: "denoiser", "stack", "block", "attention", "cross_attention", "mlp", "layer" (of a U-Net), "encoder"
+            (a part of one), "deep" or "guidance".
         modules: the modules it consists of, in the order of their calls.
-        layout: "whole" (one module), "chain" (blocks that hand a stream on; the run shows where it is unbroken) or "region"
-            (modules of which all but the last are passed over when the last one's output is estimated).
+        layout: "whole" (one module), "chain" (blocks that hand a stream on; the run shows where it is unbroken), "region"
+            (modules of which all but the last are passed over when the last one's output is estimated), or, of guidance, the
+            branch that runs in any case: "conditional" or "unconditional".
         layer: number of the block it belongs to, or -1.
         layers: number of blocks of the model.
     """
@@ -68,6 +70,10 @@ class ModelMap:
 
     def sites(self, kind: str) -> tuple[Site, ...]:
         return tuple(s for s in self.all if s.kind == kind)
+
+    def guidance(self, runs: str) -> Site:
+        """From what the branch of guidance ``runs`` returns to what the other one does."""
+        return Site(type(self.model).__name__, "guidance", (self.model,), runs)
 
     def deep(self, branch: int) -> tuple[Site, ...]:
         """The deep site below skip connection ``branch``; none where the model is no U-Net or has no such branch."""

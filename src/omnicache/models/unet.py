@@ -13,6 +13,7 @@ Named = tuple[str, nn.Module]
 Level = tuple[Named, ...]
 
 WAYS = (("down", "up"), ("in", "out"), ("input", "output"), ("encoder", "decoder"))
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MIDDLES = frozenset(("mid", "middle"))
 
 
@@ -36,11 +37,15 @@ class UNet:
     """The levels of a U-Net in the order of their calls, and in each the modules that the model holds for it.
 
     The way up takes the skip tensors in reverse: level ``j`` up takes those of level ``len(down) - 1 - j`` down.
+
+    Attributes:
+        stem: what lies before the first level and makes its input of the latents, and the first skip tensor.
     """
 
     down: tuple[Level, ...]
     middle: Level
     up: tuple[Level, ...]
+    stem: Level = ()
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -50,6 +55,11 @@ class UNet:
     def entry(self) -> nn.Module:
         """The module that hidden states enter first."""
         return _called(self.down[0])[0]
+
+    @property
+    def encoder(self) -> tuple[nn.Module, ...]:
+        """All that lies before the way up, in the order of the calls: with its outputs known, the latents are not read."""
+        return tuple(module for level in (self.stem, *self.down, self.middle) for module in _called(level))
 
     def below(self, branch: int) -> tuple[nn.Module, ...]:
         """Modules that need not run when the way up's value at skip connection ``branch`` is known, level by level.
@@ -106,7 +116,8 @@ def find(model: nn.Module) -> UNet | None:
                 if partner is None or partner is downs or not 0 < len(partner) <= len(downs):
                     continue
                 middle = tuple((f"{path}{n}", c) for n, c in holder.named_children() if MIDDLES & set(n.split("_")))
-                found = UNet(_side(holder, path, there, len(downs)), middle, _side(holder, path, back, len(partner)))
+                down, up = _side(holder, path, there, len(downs)), _side(holder, path, back, len(partner))
+                found = UNet(down, middle, up, _stem(holder, path, downs))
                 # What encodes a condition may be a small U-Net by itself.
                 inside = {p for level in found.levels for _, m in level for p in m.parameters()}
                 if 2 * sum(p.numel() for p in inside) >= whole and _called(found.down[0]):
@@ -130,6 +141,13 @@ def _side(holder: nn.Module, path: str, way: str, length: int) -> tuple[Level, .
         if isinstance(child, nn.ModuleList) and way in name.split("_") and len(child) == length
     ]
     return tuple(tuple((f"{name}.{i}", child[i]) for name, child in lists) for i in range(length))
+
+
+def _stem(holder: nn.Module, path: str, downs: nn.ModuleList) -> Level:
+    """The modules with convolutions that the holder has before its way down."""
+    children = list(holder.named_children())
+    before = children[: next(i for i, (_, child) in enumerate(children) if child is downs)]
+    return tuple((f"{path}{name}", child) for name, child in before if any(isinstance(m, CONVOLUTIONS) for m in child.modules()))
 
 
 def _called(level: Level) -> list[nn.Module]:

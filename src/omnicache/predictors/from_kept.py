@@ -9,6 +9,7 @@ class FromKept(Predictor):
     """Keeps nothing: a row that is not computed is made of rows that are, as the selector says (ToMeSD, interpolation)."""
 
     remembers = False
+    copies = 0
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         return ()

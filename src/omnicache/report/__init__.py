@@ -1,11 +1,13 @@
-"""The pages and pictures that show what a run gained: the demo's page, its grid and clips, and the calibration's pictures.
+"""The pages and pictures that show what a run gained: the demo's page, its grid and clips, the
+comparison's page, and the calibration's pictures.
 
 They are drawn with jinja2, altair, vl-convert and matplotlib, the ``report`` extra, imported on the first call.
 """
 
+from omnicache.report.bench import write_bench
 from omnicache.report.calibration import write_calibration
 from omnicache.report.clips import write_clips
 from omnicache.report.grid import write_grid
 from omnicache.report.page import write_page
 
-__all__ = ["write_calibration", "write_clips", "write_grid", "write_page"]
+__all__ = ["write_bench", "write_calibration", "write_clips", "write_grid", "write_page"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import pairwise
 
+from omnicache.measure.ways import ways
 from omnicache.report.run import Run
 
 
@@ -36,9 +36,6 @@ class FewerSteps:
 def _best(points: list[tuple[float | None, float | None]], at: float | None) -> float | None:
     if at is None:
         return None
-    known = sorted((x, y) for x, y in points if x is not None and y is not None)
-    reached = [y for x, y in known if x >= at]
-    for (x0, y0), (x1, y1) in pairwise(known):
-        if x0 < at < x1 and math.isfinite(y0) and math.isfinite(y1):
-            reached.append(y0 + (y1 - y0) * (at - x0) / (x1 - x0))
-    return max(reached, default=None)
+    known = [(x, y) for x, y in points if x is not None and y is not None]
+    reached = [way for way in ways([x for x, _ in known], at) if len(way) == 1 or all(math.isfinite(known[i][1]) for i in way)]
+    return max((sum(weight * known[i][1] for i, weight in way.items()) for way in reached), default=None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from omnicache.report import _human
-from omnicache.report._need import need
 from omnicache.report._panels import panels
 from omnicache.report._picture import FRAMES_A_SECOND, check, clips, data_uris
 from omnicache.report._svg import inline, variable, vega_svg
+from omnicache.report._template import render, written
 from omnicache.report.fewer_steps import FewerSteps
 from omnicache.report.run import Run
 from omnicache.report.speed_chart import speed_chart
@@ -28,7 +27,6 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
     ``pictures`` holds those of ``"uncached"`` and of each run under its label, or its method where it has no label: pictures
     ``(n, 3, h, w)``, or clips ``(n, f, 3, h, w)``, which the page plays.
     """
-    jinja2 = need("jinja2")
     check(pictures)
     runs = Run.all(result)
     verdict = Verdict.of(result, runs)
@@ -63,50 +61,42 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
         if chart is not None:
             charts[kind] = inline(vega_svg(chart), f"speed-{kind}", _chart_words(runs))
     kinds = {kind for strip in (uncached, *(row["strip"] for row in rows)) for kind in strip.kinds}
-    template = (resources.files("omnicache.report") / "templates" / "page.html.j2").read_text(encoding="utf-8")
     unit = str(result.get("unit") or "picture")
     worded = {"steps": "{} steps", "guidance": "guidance {}", "images": f"{{}} {unit}s"}
     setting = [words.format(_human.plain(result[key])) for key, words in worded.items() if result.get(key) is not None]
     load = ", ".join(_human.plain(float(value)) for value in result.get("load_average") or [])
-    page = (
-        jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-        .from_string(template)
-        .render(
-            model=result.get("model", ""),
-            setting=" · ".join(setting),
-            device=result.get("device", ""),
-            load=load,
-            verdict=verdict,
-            rows=rows,
-            base={
-                "seconds": _human.seconds(base.get("seconds")),
-                "accuracy": _human.percent(base.get("class_accuracy")),
-                "strip": uncached,
-            },
-            has_accuracy=base.get("class_accuracy") is not None or any(run.accuracy is not None for run in runs),
-            images=int(result.get("images") or 0),
-            pictures=data_uris(shown),
-            unit=unit,
-            frames=clips(pictures["uncached"]).shape[1],
-            duration=1000 // FRAMES_A_SECOND,
-            size=tuple(pictures["uncached"].shape[-2:]),
-            small=max(pictures["uncached"].shape[-2:]) <= 128,
-            charts=charts,
-            identical=[run.name for run in runs if run.psnr == float("inf")],
-            key=[(CLASSES[kind], WORDS[kind]) for kind in "#o?." if kind in kinds],
-            ticks=Strip.ticks(steps),
-            variable=variable,
-            alike=_alike_words(calibration["similarity"]) if calibration else "",
-            panels=panels(calibration) if calibration else [],
-            skipped=[{"method": str(one["method"]), "why": str(one.get("why", ""))} for one in result.get("skipped") or []],
-            command=result.get("command") or "omnicache demo",
-        )
+    page = render(
+        "page.html.j2",
+        model=result.get("model", ""),
+        setting=" · ".join(setting),
+        device=result.get("device", ""),
+        load=load,
+        verdict=verdict,
+        rows=rows,
+        base={
+            "seconds": _human.seconds(base.get("seconds")),
+            "accuracy": _human.percent(base.get("class_accuracy")),
+            "strip": uncached,
+        },
+        has_accuracy=base.get("class_accuracy") is not None or any(run.accuracy is not None for run in runs),
+        images=int(result.get("images") or 0),
+        pictures=data_uris(shown),
+        unit=unit,
+        frames=clips(pictures["uncached"]).shape[1],
+        duration=1000 // FRAMES_A_SECOND,
+        size=tuple(pictures["uncached"].shape[-2:]),
+        small=max(pictures["uncached"].shape[-2:]) <= 128,
+        charts=charts,
+        identical=[run.name for run in runs if run.psnr == float("inf")],
+        key=[(CLASSES[kind], WORDS[kind]) for kind in "#o?." if kind in kinds],
+        ticks=Strip.ticks(steps),
+        variable=variable,
+        alike=_alike_words(calibration["similarity"]) if calibration else "",
+        panels=panels(calibration) if calibration else [],
+        skipped=[{"method": str(one["method"]), "why": str(one.get("why", ""))} for one in result.get("skipped") or []],
+        command=result.get("command") or "omnicache demo",
     )
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "index.html"
-    path.write_text(page, encoding="utf-8")
-    return path
+    return written(page, out)
 
 
 def _alike_words(similarity: list[list[float]]) -> str:

@@ -31,7 +31,9 @@ class Attachment:
 
     Attributes:
         root_roles: the roles on the denoiser itself, which has a handler of its own.
+        guidance: the policy between the branches of guidance, and its site; None if there is none.
         barred: sites that must run at every step.
+        absent: what the model does not have and the plan does without, as sentences.
 
     Raises:
         OmniCacheError: the model has nothing that the plan needs.
@@ -40,7 +42,8 @@ class Attachment:
     def __init__(self, model: ModelMap, plan: Plan):
         self._model, self._method = model.model, plan.method
         self._roles = Roles(plan, model)
-        self._governed = self._roles.governed
+        self._governed, self.guidance = self._roles.governed, self._roles.guidance
+        self.absent = tuple(self._roles.absent)
         self.root_roles = self._roles.pop(model.model, ())
         self._around = around(model.model, self._roles)
         self._context: Tap | None = None

@@ -8,7 +8,7 @@ from weakref import ref
 
 from omnicache.errors import OmniCacheError
 from omnicache.plan import Plan
-from omnicache.runtime.clock import Clock
+from omnicache.runtime.clock import Clock, Inputs
 
 
 class Audience:
@@ -17,11 +17,11 @@ class Audience:
     Args:
         plan: what is done there.
         given: the pipeline whose scheduler is the clock of loops that no pipeline runs; None for a bare denoiser.
-        on_step: called after every step of a scheduler that is listened to.
+        before, after: called around every step of a scheduler that is listened to, see ``Clock.join``.
     """
 
-    def __init__(self, plan: Plan, given: Any, on_step: Callable[[Clock], None]):
-        self.plan, self._on_step = plan, on_step
+    def __init__(self, plan: Plan, given: Any, before: Callable[[Clock, Inputs], Inputs], after: Callable[[Clock], None]):
+        self.plan, self._before, self._after = plan, before, after
         self._given = ref(given) if given is not None else lambda: None
         self._clocks: dict[int, Clock] = {}  # by the pipeline's id
         self._admitted: dict[int, ref[Any]] = {} if given is None else {id(given): ref(given)}
@@ -54,8 +54,10 @@ class Audience:
                     f"{self.plan.method} thins out a scheduler's steps, and there is none. Pass the pipeline, not its denoiser."
                 )
             return None
+        if wanted and (why := self.plan.misfit(scheduler)) is not None:
+            raise OmniCacheError(f"{self.plan.method}: {why}.")
         clock = self._clocks[key] = Clock.of(scheduler)
-        clock.join(self, self.plan.steps, self._on_step)
+        clock.join(self, self.plan.steps, self._before, self._after)
         return clock
 
     def _hear_no_more(self, key: int) -> None:

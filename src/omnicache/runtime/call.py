@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from omnicache.runtime.streams import Args, tensors_of
+from omnicache.runtime.streams import Args, Signature, tensors_of
 
 TIMES = ("timestep", "timesteps", "t", "sigma", "sigmas", "time", "noise_labels")
 CONDITIONS = ("encoder_hidden_states", "class_labels", "context", "prompt_embeds", "y")
@@ -18,11 +18,22 @@ class Call:
     Args:
         plain: the denoiser's call without a cache.
         args, kwargs: what it was given.
-        bound: the same by name.
+        signature: the names of its arguments.
+
+    Attributes:
+        bound: what it was given, by name.
     """
 
-    def __init__(self, plain: Callable[..., Any], args: Args, kwargs: dict[str, Any], bound: Mapping[str, Any]):
-        self.plain, self.args, self.kwargs, self.bound = plain, args, kwargs, bound
+    def __init__(self, plain: Callable[..., Any], args: Args, kwargs: Mapping[str, Any], signature: Signature):
+        self.plain, self.args, self.kwargs, self.signature = plain, args, dict(kwargs), signature
+        self.bound = signature.bind(args, kwargs)
+
+    def given(self, **others: Any) -> Call:
+        """The same call with other values for some of its arguments."""
+        args, kwargs = self.args, self.kwargs
+        for name, value in others.items():
+            args, kwargs = self.signature.replace(args, kwargs, name, value)
+        return Call(self.plain, args, kwargs, self.signature)
 
     def uncached(self) -> Any:
         return self.plain(*self.args, **self.kwargs)
@@ -52,15 +63,19 @@ class Call:
         return None if isinstance(self._when, torch.Tensor) and self._when.device.type != "cpu" else self.time
 
     @cached_property
-    def _when(self) -> torch.Tensor | float | None:
+    def time_name(self) -> str | None:
+        """The name of the argument that is the timestep."""
         others = (n for n in self.bound if n not in TIMES and "timestep" in n and not n.startswith("num"))
         for name in (*TIMES, *others):
             when = self.bound.get(name)
-            if isinstance(when, torch.Tensor) and when.numel():
-                return when
-            if isinstance(when, (int, float)):
-                return float(when)
+            if isinstance(when, (int, float)) or (isinstance(when, torch.Tensor) and when.numel()):
+                return name
         return None
+
+    @cached_property
+    def _when(self) -> torch.Tensor | float | None:
+        when = self.bound[self.time_name] if self.time_name is not None else None
+        return when if when is None or isinstance(when, torch.Tensor) else float(when)
 
     @cached_property
     def condition(self) -> torch.Tensor | None:

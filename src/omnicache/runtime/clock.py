@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
 import torch
@@ -37,6 +37,18 @@ class Tap:
         return getattr, (self._owner, self._name)
 
 
+class Listener(NamedTuple):
+    """What one session wants of a scheduler: see ``Clock.join``."""
+
+    share: float
+    before: WeakMethod[Callable[[Clock, Inputs], Inputs]]
+    after: WeakMethod[Callable[[Clock], None]]
+
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and named arguments."""
+
+
 class Clock:
     """Reads the steps of one scheduler instance, by tapping its ``set_timesteps`` and ``step``.
 
@@ -58,7 +70,8 @@ class Clock:
         self.times: list[float] = []
         self.sigmas: list[float] = []
         self.flow = "Flow" in type(scheduler).__name__ or _setting(scheduler, "prediction_type") == "flow_prediction"
-        self._listeners: WeakKeyDictionary[Any, tuple[float, WeakMethod[Callable[[Clock], None]]]] = WeakKeyDictionary()
+        self._listeners: WeakKeyDictionary[Any, Listener] = WeakKeyDictionary()
+        self.handed: torch.Tensor | None = None  # the output that the scheduler steps by, while listeners are told of the step
 
     @classmethod
     def of(cls, scheduler: Any) -> Clock:
@@ -71,15 +84,26 @@ class Clock:
     def scheduler(self) -> Any:
         return self._scheduler()
 
-    def join(self, listener: Any, share: float, on_step: Callable[[Clock], None]) -> None:
-        """``on_step`` is called after every step of the scheduler."""
+    @property
+    def span(self) -> float:
+        """The time of pure noise."""
+        return float(getattr(getattr(self.scheduler, "config", None), "num_train_timesteps", 1000))
+
+    def join(
+        self,
+        listener: Any,
+        share: float,
+        before: Callable[[Clock, Inputs], Inputs],
+        after: Callable[[Clock], None],
+    ) -> None:
+        """``before`` every step of the scheduler its arguments may be exchanged, and ``after`` it its listeners are told."""
         if not self._listeners:
             for name, around in (("set_timesteps", self._set_timesteps), ("step", self._step)):
                 setattr(self.scheduler, name, Tap(self.scheduler, name, around))
             if getattr(self.scheduler, "num_inference_steps", None):
                 self.thread = threading.get_ident()
                 self._read()
-        self._listeners[listener] = (share, WeakMethod(on_step))
+        self._listeners[listener] = Listener(share, WeakMethod(before), WeakMethod(after))
 
     def leave(self, listener: Any) -> None:
         if self._listeners.pop(listener, None) is not None and not self._listeners:
@@ -89,7 +113,7 @@ class Clock:
                     tap.remove()
 
     def _set_timesteps(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        share = min((s for s, _ in self._listeners.values()), default=1.0)
+        share = min((one.share for one in self._listeners.values()), default=1.0)
         if share != 1.0:
             args, kwargs = _fewer(share, args, kwargs)
         out = plain(*args, **kwargs)
@@ -112,11 +136,19 @@ class Clock:
             self.sigmas = [float(((1 - alphas[i]) / alphas[i].clamp_min(1e-12)) ** 0.5) for i in at]
 
     def _step(self, plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        for one in list(self._listeners.values()):
+            if (asked := one.before()) is not None:
+                args, kwargs = asked(self, (args, kwargs))
         out = plain(*args, **kwargs)
         self.taken += 1
-        for _, on_step in list(self._listeners.values()):
-            if (told := on_step()) is not None:
-                told(self)
+        handed = args[0] if args else kwargs.get("model_output")
+        self.handed = handed if isinstance(handed, torch.Tensor) else None
+        try:
+            for one in list(self._listeners.values()):
+                if (told := one.after()) is not None:
+                    told(self)
+        finally:
+            self.handed = None
         return out
 
     @property

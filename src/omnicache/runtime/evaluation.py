@@ -6,13 +6,13 @@ import contextlib
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from omnicache.models.map import Site
-from omnicache.policy import Chosen, Decision, Policy, Rows, Signal, Tensors, Trigger
+from omnicache.policy import Chosen, Columns, Decision, Policy, Rows, Signal, Tensors, Trigger
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
@@ -22,12 +22,18 @@ from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record
 
+if TYPE_CHECKING:
+    from omnicache.runtime.halves import Witness
+
 active: ContextVar[Pass | None] = ContextVar("omnicache_pass", default=None)
 """The evaluation in progress, for the hooks inside the model."""
 
 
 class Pass:
-    """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks."""
+    """One evaluation of the model. ``forced`` overrides all decisions: REUSE for rehearsals, COMPUTE for honest checks.
+
+    ``copies``: how many times as large as the batch of what is kept this one is.
+    """
 
     __slots__ = (
         "_calls",
@@ -36,9 +42,11 @@ class Pass:
         "_fresh",
         "_signals",
         "acted",
+        "awaits",
         "blocks",
         "branch",
         "chosen",
+        "copies",
         "disturbed",
         "entered",
         "errors",
@@ -51,18 +59,25 @@ class Pass:
         "session",
         "step",
         "trace",
+        "witness",
     )
 
-    def __init__(self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0):
-        self.run, self.branch, self.record, self.forced, self.lag = run, branch, record, forced, lag
+    def __init__(
+        self, run: Run, branch: BranchState, record: Record, forced: Decision | None = None, lag: int = 0, copies: int = 1
+    ):
+        self.run, self.branch, self.record, self.forced, self.lag, self.copies = run, branch, record, forced, lag, copies
         self.session, self.step, self.trace = run.session, record.step, run.trace
         self.proving: set[tuple[int, Site]] = set()
         self.segment: Any = None  # the run of blocks that is being passed over
         self.disturbed = False  # whether the proof has met something that was added between two blocks
         self.errors: dict[Trigger, torch.Tensor] = {}
         self.acted: set[int] = set()  # the policies (by id) that took something from what is kept
+        self.awaits: Trigger | None = None  # what it decided is up to a later call of this step
+        self.witness: Witness | None = None  # sees what is learned
         self._signals = {s: run.told(s) for s in run.session.signals if s.at == "site"}
-        self._fresh: list[tuple[Signal, nn.Module, Tensors]] = []  # to compare with from now on, if this step is computed
+        self._fresh: list[
+            tuple[BranchState, Signal, nn.Module, Tensors]
+        ] = []  # to compare with from now on, if this step is computed
         self.entered: torch.Tensor | None = None  # what the first block was given
         self._finish: list[Callable[[], None]] = []
         self._decided: dict[int, Decision] = {}
@@ -116,7 +131,7 @@ class Pass:
             if signal.against == "visited" or not before:
                 self.branch.seen[signal, module] = own(now)
             elif signal.against == "computed":
-                self._fresh.append((signal, module, own(now)))
+                self._fresh.append((self.branch, signal, module, own(now)))
             change = self._change(signal, now, before)
             if at == "stack" and module not in entered:
                 entered.append(module)
@@ -165,9 +180,9 @@ class Pass:
                 if missing:
                     self.trace.note(f"{', '.join(missing)} was not to be seen in some steps, which were computed.")
         computed = [t for t, state in self.run.triggers.items() if state.decision is Decision.COMPUTE]
-        for signal, module, now in self._fresh:
+        for branch, signal, module, now in self._fresh:
             if any(signal in t.signals for t in computed):
-                self.branch.seen[signal, module] = now
+                branch.seen[signal, module] = now
 
     def proves(self, policy: Policy, site: Site) -> bool:
         """Whether this is the first reuse of a site made of several modules, which proves that nobody outside reads what the
@@ -253,6 +268,13 @@ class Pass:
         known[about] = found
         return found
 
+    def pick(self, policy: Policy, site: Site, columns: Columns) -> torch.Tensor | None:
+        """The columns of a site that its policy's selector chooses."""
+        assert policy.which is not None
+        found, state = policy.which.pick(self.selector_state(policy), site, self.step, columns)
+        self.set_selector_state(policy, state)
+        return found
+
     def computes(self, proceed: Callable[[Args, Mapping[str, Any]], Any], args: Args, kwargs: Mapping[str, Any]) -> Any:
         """A module that runs whatever the policies say; it counts as computed, unless the whole pass is forced."""
         if self.forced is None:
@@ -282,6 +304,10 @@ class Pass:
         finally:
             standing_in.reset(over)
             active.reset(token)
+
+    def beside(self, branch: BranchState) -> Pass:
+        """Another pass for the same step, with memory and a record of its own."""
+        return Pass(self.run, branch, Record(self.step))
 
     def evaluate(self, proceed: Callable[[], Any]) -> Any:
         token, over = active.set(self), standing_in.set(None)

@@ -133,7 +133,8 @@ class Keeper:
 
     def _entry_bytes(self, cell: Cell) -> int:
         """What one value of a site takes on the device."""
-        return self.how[id(cell.policy)].copies * sum(
+        how = self.how[id(cell.policy)]
+        return how.copies * sum(
             count * (HALF if self._halves(dtype) else dtype).itemsize
             for count, (dtype, device) in zip(cell.counts, cell.form, strict=True)
             if not self._moves(device)

@@ -10,7 +10,20 @@ from omnicache.errors import OmniCacheError
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.executors import After, Around, Chain, Check, Probe, Region, Role, Watch, Whole
+from omnicache.runtime.executors import (
+    After,
+    Around,
+    ByColumns,
+    Chain,
+    Check,
+    KeyWise,
+    NeuronWise,
+    Probe,
+    Region,
+    Role,
+    Watch,
+    Whole,
+)
 from omnicache.runtime.streams import Signature
 
 
@@ -19,6 +32,8 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
 
     Attributes:
         governed: the sites that a policy governs; of several policies the first one has a site.
+        guidance: the policy between the branches of guidance, and its site; None if there is none.
+        absent: what the model does not have and the plan does without, as sentences.
 
     Raises:
         OmniCacheError: the model has nothing that a policy, trigger or signal of the plan needs.
@@ -27,11 +42,15 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
     def __init__(self, plan: Plan, model: ModelMap):
         self.plan, self.model = plan, model
         self.governed: set[Site] = set()
+        self.guidance: tuple[Policy, Site] | None = None
+        self.absent: list[str] = []
         self._signatures = _Signatures()
         self._found: dict[nn.Module, list[Role]] = {}
         self._probe()
         for policy in plan.policies:
             self._govern(policy)
+        if plan.policies and not self.governed:
+            raise OmniCacheError(needs(plan.method, plan.policies[0], model))
         self._check()
         super().__init__({module: tuple(sorted(roles, key=lambda r: r.rank)) for module, roles in self._found.items()})
         self._nest(model.model, None)
@@ -43,7 +62,7 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         """Tell each role which one is around it."""
         for role in self.get(module, ()):
             role.outer = outer
-            outer = role if isinstance(role, (Chain, Region, Whole)) else outer
+            outer = role if isinstance(role, (ByColumns, Chain, Region, Whole)) else outer
         for child in module.children():
             self._nest(child, outer)
 
@@ -51,10 +70,11 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         sites = policy.where.select(self.model)
         if policy.which is not None:
             sites = tuple(s for s in sites if policy.which.suits(s))
+        if not sites and policy.where.optional:
+            self.absent.append(f"{type(self.model.model).__name__} has no {policy.where.called}; the rest is cached without.")
+            return
         if not sites:
             raise OmniCacheError(needs(self.plan.method, policy, self.model))
-        if policy.how.needs_input and sites[0].kind == "denoiser" and (why := _other_channels(self.model.model)):
-            raise OmniCacheError(f"{self.plan.method} keeps what the whole model adds to its latents, and {why}.")
         if all(site in self.governed for site in sites):
             raise OmniCacheError(
                 f"{self.plan.method}: {policy.where} is governed by earlier policies of the plan already, so the policy "
@@ -65,12 +85,16 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             if site in self.governed:
                 continue  # an earlier policy governs it
             self.governed.add(site)
-            if site.layout == "whole":
-                self._add(site.modules[0], Whole(site, policy, self._signatures, number))
-                continue
-            made = Chain if site.layout == "chain" else Region
-            for i, module in enumerate(site.modules):
-                self._add(module, made(site, i, policy, self._signatures, number))
+            if site.kind == "guidance":
+                self.guidance = policy, site
+            elif site.layout == "whole":
+                by_columns = policy.which is not None and policy.which.group
+                kind = Whole if not by_columns else NeuronWise if site.kind == "mlp" else KeyWise
+                self._add(site.modules[0], kind(site, policy, self._signatures, number))
+            else:
+                made = Chain if site.layout == "chain" else Region
+                for i, module in enumerate(site.modules):
+                    self._add(module, made(site, i, policy, self._signatures, number))
         if policy.which is not None and policy.which.shared:
             for name in dict.fromkeys(site.block for site in sites):
                 block = self.model.model.get_submodule(name)
@@ -102,11 +126,10 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 late = model.family == "unet"  # its first block attends after most of its work is done
                 self._add(entry, Probe("stack", entry, self._signatures, () if late else attention))
         blocks = [site.modules[0] for site in model.sites("block")]
-        depths = sorted({s.at for s in signals if isinstance(s.at, int)})
-        if blocks and (depths or any(p.how.needs_entry for p in self.plan.policies)):
-            self._add(blocks[0], Probe(0, blocks[0], self._signatures))
-        for depth in depths:
-            if not 0 < depth < len(blocks):
+        depths = {s.at for s in signals if isinstance(s.at, int)}
+        entered = depths or (blocks and any(p.how.needs_entry for p in self.plan.policies))
+        for depth in sorted(depths | {0}) if entered else ():
+            if not 0 <= depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
                 )
@@ -135,25 +158,22 @@ def around(model: nn.Module, hooked: Iterable[nn.Module]) -> list[tuple[str, nn.
     return [(path, model.get_submodule(path)) for path in sorted(paths)]
 
 
-def _other_channels(model: nn.Module) -> str | None:
-    """Why a denoiser's output is no change of its latents, where its config says so."""
-    given, returned = (getattr(getattr(model, "config", None), f"{way}_channels", None) for way in ("in", "out"))
-    if not isinstance(given, int) or not isinstance(returned, int) or given == returned:
-        return None
-    return f"{type(model).__name__} takes {given} channels and returns {returned}"
-
-
 def needs(method: str, policy: Policy, model: ModelMap) -> str:
     """Why a policy has no site in a model, as a sentence."""
-    from omnicache.granularity import CrossAttention, Deep
+    from omnicache.granularity import Deep, Encoder, Nth
 
     name = type(model.model).__name__
+    if isinstance(policy.where, (Deep, Encoder)) and model.family != "unet":
+        return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
     if isinstance(policy.where, Deep):
-        if model.family != "unet":
-            return f"{method} needs a U-Net: {name} has no down and up path joined by skip connections."
         return f"{method}: {name} has no skip connection number {policy.where.branch}. Try a smaller branch."
-    if isinstance(policy.where, CrossAttention):
-        return f"{method} needs cross-attention, and {name} has none."
+    if isinstance(policy.where, Nth) and policy.where.of not in (None, len(policy.where.where.select(model))):
+        return (
+            f"{method}: the plan is for {policy.where.of} modules, and {name} has {len(policy.where.where.select(model))}. "
+            f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {method!r})."
+        )
+    if policy.where.called:
+        return f"{method} needs {policy.where.called}, and {name} has none."
     return (
         f"{method} finds nothing to cache in {name}: it has no blocks with the modules that the method replaces. "
         "Pass the denoiser (pipe.transformer, pipe.unet)."

@@ -12,11 +12,12 @@ import torch
 
 from omnicache.errors import warn
 from omnicache.models.latent import latent_of
-from omnicache.policy import Chosen, Decision, Signal
+from omnicache.policy import Chosen, Corrector, Decision, Signal, Trigger
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import TIMES, Call
 from omnicache.runtime.clock import Clock
 from omnicache.runtime.decisions import TriggerState
+from omnicache.runtime.guided import Guided
 from omnicache.runtime.keeper import Keeper
 from omnicache.runtime.ranks import ranks_of
 from omnicache.runtime.step import Step
@@ -51,6 +52,8 @@ class Run:
         self.here: list[str | int] = []  # branches evaluated at it so far
         self.branches: dict[str | int, BranchState] = {}
         self.agreed: dict[Any, tuple[int, Chosen | None]] = {}  # what selectors chose for all branches of a step, and the step
+        self.correctors: dict[Corrector, Any] = {}  # states of those that act at the sampler
+        self.acted = -1  # index of the step at which the corrected policy has last reused anything
         remembered = {p.when for p in plan.policies if p.how.remembers and not (p.which is not None and p.which.fills)}
         self.triggers = {t: TriggerState(t, t not in remembered) for t in plan.triggers}
         self.trace = Trace(plan.method)
@@ -58,6 +61,8 @@ class Run:
         self.busy = threading.RLock()  # held during a step: nobody frees what it reads
         self.trace.notes += session.notes
         self.keeper = Keeper(plan.policies, plan.guards)
+        between, pools = session.attached.guidance, any(p.how.pools is not None for p in plan.policies)
+        self.guided = Guided(between, pools) if between is not None or pools else None
         self.on_host = True  # whether the model runs in the host's memory
 
     def step(self, call: Call) -> Step:
@@ -89,13 +94,18 @@ class Run:
         at = (self.start or 0) + index
         return clock.times[at] if at < len(clock.times) else None, clock.sigmas[at] if at < len(clock.sigmas) else None
 
+    def place(self, index: int, branch: str | int = 0) -> Step:
+        """A step of this run as its scheduler lists it; there must be one."""
+        assert self.clock is not None
+        total = len(self.clock.times) - (self.start or 0) if self.clock.times else None
+        return Step(index, total, *self._listed(self.clock, index), branch, self.clock.flow)
+
     def _look_ahead(self, step: Step) -> None:
         """Find out what is to come from ``step`` on; it lies ahead itself, unless it has been decided."""
         clock, steps = self.clock, []
         if clock is not None and self.start is not None and step.total is not None and self.disabled is None:
             begun = any(t.decided == step.index for t in self.triggers.values())
-            for i in range(step.index + begun, step.total):
-                steps.append(Step(i, step.total, *self._listed(clock, i), step.branch, clock.flow))
+            steps += [self.place(i, step.branch) for i in range(step.index + begun, step.total)]
         self.keeper.window = Window.after(self.session.plan.policies, self.keeper.how, self.triggers.values(), steps)
 
     def evaluated(self, record: Record, branch: BranchState) -> None:
@@ -113,7 +123,7 @@ class Run:
         if window.closes is not None and step.index >= window.closes:
             branch.forget()
             self.agreed.clear()
-        if not record.computed and not record.partial:
+        if not record.computed and not record.partial and not branch.ahead:
             return  # nothing new is kept at a step that was wholly reused
         held = self.bytes()
         fits = keeper.settle(self, held)
@@ -179,13 +189,20 @@ class Run:
                 "there is no scheduler, and no argument of the model was recognised as its timestep, so where a run begins is "
                 f"not to be seen (known names: {', '.join(TIMES)}, and any with 'timestep' in it)"
             )
+        if why is None and self.clock is not None:
+            why = plan.misfit(self.clock.scheduler)
         if why is not None:
             self._stand_back(f"Nothing was reused: {why}.")
+        elif self.clock is None and plan.fixing is not None and plan.fixing.fix is not None and plan.fixing.fix.samples:
+            self.trace.note(
+                f"{type(plan.fixing.fix).__name__} did nothing at the sampler: no scheduler was seen to make this run's steps. "
+                "Pass the pipeline, not its denoiser."
+            )
 
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""
         trace = self.trace
-        told = trace.notes or (trace.thrift and self.keeper.thrift.left)
+        told = set(trace.notes) - set(self.session.attached.absent) or (trace.thrift and self.keeper.thrift.left)
         if told or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
             return
         if any(t.wanted for t in self.triggers.values()):
@@ -193,17 +210,17 @@ class Run:
         else:
             trace.note("Nothing was reused: the plan computed every step.")
 
-    def was_computed(self, step: Step) -> None:
-        """Tell the triggers that a step which they wanted to reuse is computed after all."""
-        for state in self.triggers.values():
-            if state.decided == step.index and state.decision is not Decision.COMPUTE:
+    def was_computed(self, step: Step, but: Trigger | None = None) -> None:
+        """Tell the triggers, all ``but`` one, that a step which they wanted to reuse is computed after all."""
+        for trigger, state in self.triggers.items():
+            if trigger != but and state.decided == step.index and state.decision is not Decision.COMPUTE:
                 state.settle(Decision.COMPUTE)
 
     def told(self, signal: Signal) -> torch.Tensor | None:
         """What modules have shown when they last ran, one number for each sample of all branches, and each site if the signal is
         of each; None if none has yet."""
         known = []
-        for branch in self.branches.values():
+        for branch in (max((b, *b.halves.values()), key=lambda s: s.at) for b in self.branches.values()):
             shown = branch.told.get(signal, [])
             if like := [found for found in shown if found is not None]:
                 batch = math.gcd(*map(len, like))  # sites may see a film as sequences of one frame, or of one position
@@ -216,29 +233,45 @@ class Run:
         state = self.branches.get(step.branch)
         if state is None or state.geometry != call.geometry:
             # A new shape, dtype or device: what was kept is of no use.
-            state = self.branches[step.branch] = BranchState(call.geometry)
+            state = self.branches[step.branch] = self.new_state(call)
             self.on_host = all(t.device.type == "cpu" for v in call.bound.values() for t in tensors_of(v))
-            if self.session.plan.needs_grid:
-                state.latent = latent_of(self.session.model.model, call.bound)
-            state.condition = ref(call.condition) if call.condition is not None else None
         return state
+
+    def new_state(self, call: Call) -> BranchState:
+        """Nothing kept yet, for calls like this one."""
+        state = BranchState(call.geometry)
+        if self.session.plan.needs_grid:
+            state.latent = latent_of(self.session.model.model, call.bound)
+        state.condition = ref(call.condition) if call.condition is not None else None
+        return state
+
+    def stepped(self, handed: torch.Tensor | None) -> None:
+        """After a step of its scheduler, by the output ``handed`` to it."""
+        if self.guided is not None:
+            with self.busy:
+                self.guided.settle(handed)
 
     def bytes(self) -> int:
         """Bytes held on the model's device."""
         states = [t.state for t in self.triggers.values()]
-        return held_bytes([b.kept() for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        return held_bytes([b.kept() for b in self.branches.values()], states, self.agreed, self.correctors, host=self.on_host)
 
     def other_bytes(self) -> int:
         """Those that are not values of sites: of selectors, correctors (at least what they will hold), signals and triggers."""
         states = [t.state for t in self.triggers.values()]
-        others = held_bytes([(b.selectors, b.seen, b.told) for b in self.branches.values()], states, self.agreed, host=self.on_host)
+        branches = [s for b in self.branches.values() for s in (b, *b.halves.values())]
+        seen = [(b.selectors, b.seen, b.told, b.output, list(map(tensors_of, b.ahead.values()))) for b in branches]
+        others = held_bytes(seen, states, self.agreed, self.correctors, host=self.on_host)
         return others + sum(max(held_bytes(b.correctors, host=self.on_host), b.corrects or 0) for b in self.branches.values())
 
     def free(self) -> None:
         with self.busy:
+            if self.guided is not None:
+                self.guided.made.clear()
             for branch in self.branches.values():
                 branch.free()
             self.branches.clear()
             self.agreed.clear()
+            self.correctors.clear()
             for t in self.triggers.values():
                 t.state = None

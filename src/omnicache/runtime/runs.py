@@ -121,10 +121,17 @@ class Runs:
         for key in list(self._by_key):
             self.end(key)
 
+    def under(self, clock: Clock) -> Run | None:
+        """The run whose step of the moment a scheduler is about to take."""
+        return next((r for r in self if r.clock is clock and r.clock_run == clock.run and r.at == clock.taken), None)
+
     def stepped(self, clock: Clock) -> None:
         """After every scheduler step: a run whose last step is done holds nothing."""
         for key, run in list(self._by_key.items()):
-            if run.clock is clock and run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
+            if run.clock is not clock:
+                continue
+            run.stepped(clock.handed)
+            if run.start is not None and clock.times and run.start + clock.taken >= len(clock.times):
                 self.end(key)
 
     def newest(self) -> Run | None:

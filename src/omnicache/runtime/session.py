@@ -17,18 +17,21 @@ import torch
 from omnicache.errors import is_out_of_memory, warn
 from omnicache.models.map import ModelMap, Site
 from omnicache.plan import Plan
-from omnicache.policy import Decision
+from omnicache.policy import Decision, Tensors
+from omnicache.runtime.ahead import Ahead
 from omnicache.runtime.attachment import Attachment
 from omnicache.runtime.audience import Audience
 from omnicache.runtime.branch import BranchState
 from omnicache.runtime.call import Call
 from omnicache.runtime.caller import callers, frames, holds
-from omnicache.runtime.clock import Clock
+from omnicache.runtime.clock import Clock, Inputs
 from omnicache.runtime.evaluation import Pass, active, chained, get_or_make
 from omnicache.runtime.executors import Role
+from omnicache.runtime.guided import Halving
 from omnicache.runtime.ranks import Ranks
 from omnicache.runtime.run import Run
 from omnicache.runtime.runs import Runs
+from omnicache.runtime.sampling import exchanged, lagging
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
 
@@ -50,9 +53,12 @@ class Session:
         self.by_site = frozenset(id(p) for p in plan.policies if p.when.by_site)
         self.proven: set[tuple[int, Site]] = set()
         self.distrusted: set[tuple[int, Site]] = set()
-        self.audience = Audience(plan, pipe, self._stepped)
+        self.halving = Halving()
+        self.audience = Audience(plan, pipe, self._stepping, self._stepped)
+        self.ahead = next((Ahead(self, p) for p in plan.policies if p.ahead > 1), None)
         self.runs = Runs(self)
         self.attached = Attachment(model, plan)
+        self.notes += self.attached.absent
         self._signature = Signature(model.model)
         self._gone = False
         try:
@@ -98,6 +104,14 @@ class Session:
                 self._say(f"The plan was calibrated with {name}={then}, and this run has {now}: what was measured does not hold.")
                 run.trace.note(self.notes[-1])
 
+    def _stepping(self, clock: Clock, inputs: Inputs) -> Inputs:
+        """Before every scheduler step."""
+        run = self.runs.under(clock)
+        if run is None:
+            return inputs
+        with run.busy:
+            return exchanged(run, inputs)
+
     def _stepped(self, clock: Clock) -> None:
         """After every scheduler step."""
         if why := self.attached.bypassed():
@@ -140,7 +154,7 @@ class Session:
         pipe = next(callers(self.model.model), None)
         if self.audience.leaves_out(pipe):
             return plain(*args, **kwargs)
-        call = Call(plain, args, kwargs, self._signature.bind(args, kwargs))
+        call = Call(plain, args, kwargs, self._signature)
         run = self.runs.of(pipe, call)
         began = time.perf_counter()
         try:
@@ -163,6 +177,7 @@ class Session:
         step = run.step(call)
         branch = run.state_of(step, call)
         record = Record(replace(step, latent=branch.latent) if branch.latent is not None else step)
+        call = lagging(run, call)
         try:
             out, full = self._evaluate(run, branch, record, call), False
         except Exception as problem:
@@ -176,51 +191,68 @@ class Session:
         run.evaluated(record, branch)
         return record, out
 
+    def passed(self, p: Pass, call: Call) -> Any:
+        """The model's output in a pass, through what is to be done at the model itself."""
+        return chained(p, self.attached.root_roles, call.plain)(call.args, call.kwargs)
+
     def _evaluate(self, run: Run, branch: BranchState, record: Record, call: Call) -> Any:
-        """One step: rehearsals if a corrector wants them, the pass itself, checks, and the correction."""
+        """One step: what was evaluated ahead, or rehearsals, the pass itself and checks; and the correction."""
         if run.disabled is not None:  # nothing will be reused, so nothing is kept
             record.computed = 1
             return call.uncached()
+        out = self.ahead.answer(run, branch, record, call) if self.ahead is not None else None
+        if self.ahead is not None and out is not None:
+            return self._corrected(run, branch, record, out, acted={id(self.ahead.policy)})
 
         def once(forced: Decision | None = None, lag: int = 0, into: Record = record) -> tuple[Pass, Any]:
             p = Pass(run, branch, into, forced, lag)
             if forced is None and self.signals:
                 p.measure("denoiser", self.model.model, call.bound)
-            return p, p.evaluate(lambda: chained(p, self.attached.root_roles, call.plain)(call.args, call.kwargs))
+            return p, through(p, call) if run.guided is None else run.guided(p, call, through)
 
-        fixing = next((p for p in self.plan.policies if p.fix is not None), None)
-        fix = fixing.fix if fixing is not None else None
-        rehearsed: tuple[torch.Tensor, ...] = ()
-        if fixing is not None and fix is not None and not fixing.when.signals and not branch.blank:
-            decision = run.triggers[fixing.when].decide(record.step, {})
-            if decision is Decision.COMPUTE:
-                outs = []
-                for lag in fix.rehearse(record.step):
-                    trial = Record(record.step)
-                    _, out = once(Decision.REUSE, lag, trial)
-                    if trial.reused and not trial.computed:
-                        outs.append(tensors_of(out)[0])
-                        record.rehearsals += 1
-                    else:
-                        outs.clear()
-                        break
-                rehearsed = tuple(outs)
+        def through(p: Pass, call: Call) -> Any:
+            return p.evaluate(lambda: self.passed(p, call))
 
+        rehearsed = self._rehearse(run, branch, record, once)
         p, out = self._proved(run, record, once)
         if self._fails_checks(run, p, record):
             p, out = self._proved(run, record, once)
         if record.computed and not record.reused and not record.partial and len(run.here) == 1:
-            run.was_computed(record.step)  # history that was lost has forced it
+            run.was_computed(record.step, but=p.awaits)  # history that was lost has forced it
+        return self._corrected(run, branch, record, out, p.acted, rehearsed)
 
-        if fix is not None:
-            state = get_or_make(branch.correctors, fix, fix.init)
-            tensors = tensors_of(out)
-            if branch.corrects is None:
-                branch.corrects = tensors[0].nbytes if run.keeper.window.rehearses else 0
-            if id(fixing) not in p.acted:  # other policies may have, inside of what this one computed
-                branch.correctors[fix] = fix.learn(state, record.step, tensors[0], rehearsed)
-            else:
-                out = rebuild(out, (fix.apply(state, record.step, tensors[0]), *tensors[1:]))
+    def _rehearse(self, run: Run, branch: BranchState, record: Record, once: Callable[..., tuple[Pass, Any]]) -> Tensors:
+        """The outputs that a corrector wants to see before a step is computed; none where the history is too short for one."""
+        fixing = self.plan.fixing
+        if fixing is None or fixing.fix is None or fixing.when.signals or branch.blank:
+            return ()
+        if run.triggers[fixing.when].decide(record.step, {}) is not Decision.COMPUTE:
+            return ()
+        outs = []
+        for lag in fixing.fix.rehearse(record.step):
+            trial = Record(record.step)
+            _, out = once(Decision.REUSE, lag, trial)
+            if not trial.reused or trial.computed:
+                return ()
+            outs.append(tensors_of(out)[0])
+            record.rehearsals += 1
+        return tuple(outs)
+
+    def _corrected(self, run: Run, branch: BranchState, record: Record, out: Any, acted: set[int], rehearsed: Tensors = ()) -> Any:
+        """The output after the corrector, which learns from computed ones. ``acted``: the policies (by id) that have reused."""
+        fixing = self.plan.fixing
+        if fixing is None or fixing.fix is None:
+            return out
+        fix, tensors = fixing.fix, tensors_of(out)
+        state = get_or_make(branch.correctors, fix, fix.init)
+        if branch.corrects is None:
+            branch.corrects = tensors[0].nbytes if run.keeper.window.rehearses else 0
+        if id(fixing) in acted:
+            run.acted = record.step.index
+            return rebuild(out, (fix.apply(state, record.step, tensors[0]), *tensors[1:]))
+        branch.correctors[fix] = fix.learn(
+            state, record.step, tensors[0], rehearsed
+        )  # others may have, inside of what was computed
         return out
 
     def _proved(self, run: Run, record: Record, once: Callable[[], tuple[Pass, Any]]) -> tuple[Pass, Any]:

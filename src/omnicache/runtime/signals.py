@@ -143,13 +143,13 @@ class ProbeChange(_Change):
     """Relative change of what the first blocks make of the stream, before the others decide whether to run.
 
     Attributes:
-        depth: so many blocks are run at every step, and looked at.
+        depth: so many blocks are looked at, and run at every step; of 0 what the first block is given.
         of: "increment" is what they have added (First-Block-Cache, DBCache), "output" what they hand on (DiCache), "excess" by how
             much the change of that differs from the change of what they are given.
         against: the last step that was computed, or the last one "visited".
     """
 
-    depth: Annotated[int, Range(1)] = 1
+    depth: Annotated[int, Range(0)] = 1
     of: Annotated[str, Choice(("increment", "output", "excess"))] = "increment"
     against: Annotated[str, Choice(("computed", "visited"))] = "computed"  # pyright: ignore[reportIncompatibleVariableOverride]
     norm: Norm = "l1"
@@ -174,6 +174,23 @@ class ProbeChange(_Change):
             return super().change(sums)
         handed_on, given = (_Change.change(self, part) for part in sums.split(2))
         return (handed_on - given).abs()
+
+
+@value
+class ChiSquareChange(ProbeChange):
+    """The squared relative change of what the first blocks hand on, over its limit ``chi^2 / ND`` (FastCache, as published):
+    ``1 + z sqrt(2 / ND)`` for ``ND`` numbers a sample. That is hardly above 1, so any change below the whole passes."""
+
+    of: Annotated[str, Choice(("increment", "output"))] = "output"
+    against: Annotated[str, Choice(("computed", "visited"))] = "visited"  # pyright: ignore[reportIncompatibleVariableOverride]
+    z: float = 1.96
+
+    def sums(self, now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        found = change_sums(now, before, "l2")
+        return torch.cat((found, torch.full_like(found[:1], now[0].numel())))
+
+    def change(self, sums: torch.Tensor) -> torch.Tensor:
+        return change_of(sums[:2], "l2").square() / (1 + self.z * (2 / sums[2]).sqrt())
 
 
 @value
@@ -211,7 +228,7 @@ class OutputSize(Signal):
 
 
 @value
-class Motion(Signal):
+class FrameMotion(Signal):
     """How much of what a site returns moves from frame to frame, in [0, 1]: ``sum |p[1:] - p[:-1]| / (sum |p[1:]| + sum |p[:-1]|)``
     (AdaCache's MoReg). None for pictures, and where it is not known how rows lie in frames."""
 

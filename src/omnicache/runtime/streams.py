@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 Tensors = tuple[torch.Tensor, ...]
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Signature:
@@ -87,20 +88,39 @@ def _rebuild(part: Any, supply: Iterator[torch.Tensor]) -> Any:
 
 
 class Shape:
-    """The structure of an output without its values: enough to rebuild it, or to stand in for it."""
+    """The structure of an output without its values: enough to rebuild it, or to stand in for it.
 
-    __slots__ = ("_empty", "_plain", "sizes")
+    A tensor that stands in several places is one thing there, also when it is rebuilt: who writes to it in one place (adapters of
+    U-Nets do) writes to it in all.
+    """
+
+    __slots__ = ("_empty", "_places", "_plain", "sizes")
 
     def __init__(self, output: Any):
         found = tensors_of(output)
+        numbers = {i: n for n, i in enumerate(dict.fromkeys(map(id, found)))}
+        self._places = tuple(numbers[id(t)] for t in found)
         self.sizes = [(t.shape, t.dtype, t.device) for t in found]
         self._empty = rebuild(output, tuple(t.new_empty(0) for t in found))
         self._plain = type(output) is tuple and len(output) == len(found) and all(isinstance(t, torch.Tensor) for t in output)
 
+    def distinct(self, parts: Sequence[T]) -> tuple[T, ...]:
+        """One for each tensor that is another one, of as many as there are places."""
+        return tuple(part for i, part in enumerate(parts) if self._places[i] not in self._places[:i])
+
     def fill(self, tensors: Tensors) -> Any:
+        """The output with these tensors, one for each place or one for each that is another one."""
+        if len(tensors) < len(self._places):
+            tensors = tuple(tensors[n] for n in self._places)
         if self._plain:
             return tensors
         return rebuild(self._empty, tensors)
+
+    def halved(self) -> Shape:
+        """The same structure for one half of the batch: every tensor with half of its rows."""
+        made = copy.copy(self)
+        made.sizes = [(torch.Size((s[0] // 2, *s[1:])) if len(s) and s[0] % 2 == 0 else s, t, d) for s, t, d in self.sizes]
+        return made
 
     def hand_on(self, signature: Signature, layout: Layout) -> Callable[[Args, Kwargs], Any]:
         """A function that returns a block's own inputs in the form of its output; it runs for every block that is passed over."""
@@ -158,15 +178,30 @@ def layout_by_identity(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | N
     return Layout(tuple(names)) if names else None
 
 
-def layout_by_shape(outputs: Tensors, bound: Mapping[str, Any]) -> Layout | None:
-    """A guess for a block that nothing follows: each output continues the only stream-like argument of its shape."""
+def layout_by_shape(outputs: Tensors, bound: Mapping[str, Any], channels: bool = False) -> Layout | None:
+    """A guess for a block that nothing follows: each output continues the only stream-like argument of its shape.
+
+    With ``channels`` pictures and films may also differ in the number of their channels, ``(batch, channels, ...)``: denoisers give
+    a variance beside the noise, or are given a mask and a picture beside the latents.
+    """
     stream = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor) and v.is_floating_point() and v.ndim >= 3}
     names: list[str] = []
     for output in outputs:
-        fits = [n for n, v in stream.items() if v.shape == output.shape and v.dtype == output.dtype and n not in names]
+        like = {n: v for n, v in stream.items() if v.dtype == output.dtype and n not in names}
+        fits = [n for n, v in like.items() if v.shape == output.shape]
+        if channels and not fits:
+            fits = [n for n, v in like.items() if v.ndim == output.ndim > 3 and leading(v, output.shape).shape == output.shape]
         named = [n for n in fits if n == "hidden_states"] if len(outputs) == 1 else []
         fits = named or fits
         if len(fits) != 1:
             return None
         names.append(fits[0])
     return Layout(tuple(names)) if names else None
+
+
+def leading(t: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A tensor with as many channels as a shape has: its first ones, or with zeros for those that it lacks."""
+    missing = shape[1] - t.shape[1]
+    if missing > 0:
+        return torch.cat((t, t.new_zeros(t.shape[0], missing, *t.shape[2:])), 1)
+    return t[:, : shape[1]] if missing else t

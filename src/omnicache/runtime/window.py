@@ -95,6 +95,11 @@ class Window:
             return now != self._final  # nobody knows: nobody had foreseen that it would be computed at all
         return uses.get(computed, -1) > now
 
+    def reuses(self, policy: Policy) -> bool:
+        """Whether any step to come is to be reused; true where nobody knows."""
+        decided = self._decided.get(policy.when)
+        return decided is None or any(d is not Decision.COMPUTE for d in decided)
+
     @property
     def rehearses(self) -> bool:
         """Whether a corrector will learn anything."""

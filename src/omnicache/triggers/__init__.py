@@ -10,9 +10,12 @@ from omnicache.triggers.first import First
 from omnicache.triggers.foresight import Foresight
 from omnicache.triggers.last import Last
 from omnicache.triggers.magnitudes import Magnitudes
+from omnicache.triggers.outside import Outside
 from omnicache.triggers.power_law import PowerLaw
 from omnicache.triggers.ramp import Ramp
 from omnicache.triggers.responds import Responds
+from omnicache.triggers.spells import Spells
+from omnicache.triggers.steps import Steps
 from omnicache.triggers.table import Table
 from omnicache.triggers.verify import Verify
 
@@ -29,9 +32,12 @@ __all__ = [
     "Magnitudes",
     "Not",
     "Or",
+    "Outside",
     "PowerLaw",
     "Ramp",
     "Responds",
+    "Spells",
+    "Steps",
     "Table",
     "Verify",
 ]

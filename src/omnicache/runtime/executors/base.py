@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from omnicache.errors import OmniCacheError
 from omnicache.models.map import Site
 from omnicache.policy import Entry, History, Policy, Tensors
 from omnicache.runtime.store import Lent, own
@@ -53,7 +54,16 @@ class Cell:
         return len(self.history) > lag
 
     def learn(self, p: Pass, x: Tensors, y: Tensors, owned: bool = False) -> None:
-        """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway."""
+        """``owned``: nobody else has ``y``, so it can be kept as it is. A difference of output and input is new anyway.
+
+        Raises:
+            OmniCacheError: the predictor cannot stand for such a value.
+        """
+        if (why := self.policy.how.misfit(y)) is not None:
+            method, name = p.session.plan.method, type(p.session.model.model).__name__
+            raise OmniCacheError(f"{method} cannot stand for what {self.site.name} of {name} returns: {why}.")
+        if p.witness is not None and p.witness.sees(self, y):
+            return
         if self.lent.spoiled():
             self.history = ()
         self.lent.forget()
@@ -72,6 +82,18 @@ class Cell:
             history = keeper.how[id(self.policy)].learn(self.history, p.step, x, kept)
         self.history = keeper.keep(self, history, p.step)
 
+    def watch(self, p: Pass, y: Tensors) -> None:
+        """Who writes to what the module has just returned (FreeU does) will write to what is lent in its place, too."""
+        if self.lent.always_copy:
+            return
+        watch = Lent()
+        watch.watch(y)
+
+        def look() -> None:
+            self.lent.always_copy |= watch.spoiled()
+
+        p.on_finish(look)
+
     def hold(self, history: History) -> None:
         """Keep these entries and no others."""
         self.history = history
@@ -79,14 +101,15 @@ class Cell:
 
     def estimate(self, p: Pass, x: Tensors) -> Tensors:
         keeper, history = p.run.keeper, self.history[p.lag :]
-        return self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
+        found = self.lent.lend(history, keeper.how[id(self.policy)].estimate(keeper.give(self, history), p.step, x))
+        return found if p.copies == 1 else tuple(torch.cat([t] * p.copies) for t in found)
 
     def renew(self, p: Pass, fresh: Tensors) -> None:
         """Keep ``fresh``, which nobody else has, in the place of the newest value, some of whose rows were computed anew."""
         with torch.no_grad():
             kept = p.run.keeper.put(self, (Entry(self.history[0].step, fresh),))
         self.history = (*kept, *self.history[1:])
-        self.lent.forget(but=self.history)
+        self.lent.forget(but=self.history[1:])  # the newest may be the very tensor that was lent before, and we have written to it
 
 
-RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}
+RANKS = {"denoiser": 0, "stack": 2, "deep": 2, "encoder": 2, "block": 4, "layer": 4, "attention": 6, "cross_attention": 6, "mlp": 6}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,6 +98,20 @@ class ChainState:
         self.shapes: dict[int, Shape] = {}
         self.layouts: dict[tuple[type, int], Layout] = {}  # by class and number of outputs: one class may serve two kinds of rows
         self.roles: dict[int, Chain] = {}
+
+    def halved(self, before: ChainState | None) -> ChainState:
+        """The same for one half of the batch, with the cells that the half had ``before``."""
+        made = ChainState()
+        made.copied_inputs, made.copied_outputs = self.copied_inputs, self.copied_outputs
+        made.layouts, made.roles = self.layouts, self.roles
+        made.shapes = {i: shape.halved() for i, shape in self.shapes.items()}
+        cells = {(s.first, s.last): s.cell for s in set_of(before.owner.values())} if before is not None else {}
+        for s in set_of(self.owner.values()):
+            cell = cells.get((s.first, s.last)) or Cell(s.cell.policy, s.cell.site)
+            sizes = [torch.Size((size[0] // 2, *size[1:])) for size in s.entry_shapes]
+            piece = replace(s, cell=cell, entry_shapes=sizes, entered=(), handed=())
+            made.owner |= dict.fromkeys(range(s.first, s.last + 1), piece)
+        return made
 
 
 def set_of(segments: Any) -> list[_Segment]:

@@ -122,10 +122,9 @@ class Probe:
         self._lock = threading.Lock()
 
     def __call__(self, p: Pass, proceed: Proceed, args: Args, kwargs: Mapping[str, Any]) -> Any:
-        if self.at == 0:
-            if p.entered is None:
-                p.entered = next(iter(own(moving(self.signature.bind(args, kwargs))[:1])), None)
-        elif p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
+        if self.at == 0 and p.entered is None:
+            p.entered = next(iter(own(moving(self.signature.bind(args, kwargs))[:1])), None)
+        if p.forced is None and p.turn(self) == 0:  # where blocks are run several times, the first time tells
             bound = self.signature.bind(args, kwargs)
             seen = self._peek(p, args, kwargs) if self.attention else None
             p.measure(self.at, self.block, {**bound, PEEKED: seen, ENTERED: p.entered})

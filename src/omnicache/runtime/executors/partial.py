@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ class Partial:
         known = p.run.keeper.give(cell, cell.history[:1])[0].tensors if cell.ready(0) else None
         if known is None and chosen.stand_in is None:
             return None
+        if chosen.whole and len(chosen.index) == len(given.x):
+            out = proceed(args, kwargs)
+            cell.renew(p, own(tensors_of(out)))
+            p.count("computed")
+            return out
         out = proceed(*_call(self.signature, args, kwargs, given.gathered(chosen)))
         fresh = tensors_of(out)
         if known is None:
@@ -56,21 +62,27 @@ class Partial:
         else:
             full, kept = filled(fresh, known, chosen, given.x)
             cell.renew(p, kept)
+        p.count("partial", self.policy)
         return rebuild(out, full)
 
 
 def filled(fresh: Tensors, known: Tensors, chosen: Chosen, x: torch.Tensor) -> tuple[Tensors, Tensors]:
-    """Outputs with the fresh rows in the place of the old ones, to hand out and to keep; those without such rows are all fresh."""
+    """Outputs with the fresh rows in the place of the old ones, to hand out and to keep; those without such rows are all fresh.
+
+    Of whole entries a row is all that an entry has.
+    """
     entries, rows = x.shape[:2]
-    inverse = inverse_of(chosen.index, entries * rows)
+    places = chosen.index[:, 0] // rows if chosen.whole else chosen.index
+    there = (entries,) if chosen.whole else (entries, rows)
+    axes, inverse = len(there), inverse_of(places, math.prod(there))
     out: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
     for y, old in zip(fresh, known, strict=True):
-        if tuple(y.shape[:2]) != tuple(chosen.index.shape) or tuple(old.shape[:2]) != (entries, rows):
+        if y.shape[:axes] != places.shape or tuple(old.shape[:axes]) != there:
             out.append(y)
             kept += own((y,))
         elif y.requires_grad:
-            out.append(old.flatten(0, 1).index_copy(0, chosen.index.flatten(), y.flatten(0, 1)).view_as(old))
+            out.append(old.flatten(0, axes - 1).index_copy(0, places.flatten(), y.flatten(0, axes - 1)).view_as(old))
             kept += own((out[-1],))
         else:
             held = (
@@ -78,7 +90,7 @@ def filled(fresh: Tensors, known: Tensors, chosen: Chosen, x: torch.Tensor) -> t
                 if old.is_contiguous() and not (old.is_inference() and not torch.is_inference_mode_enabled())
                 else old.clone(memory_format=torch.contiguous_format)
             )
-            flat = held.view(entries * rows, -1)
+            flat = held.view(len(inverse), -1)
             out.append(fill_rows(y.reshape(-1, flat.shape[1]), inverse, flat).view_as(held))
             kept.append(held)
     return tuple(out), tuple(kept)
@@ -101,6 +113,12 @@ def stood_in(fresh: Tensors, chosen: Chosen, x: torch.Tensor) -> Tensors:
     return (*fresh[:first], whole.unflatten(0, (entries, rows)), *fresh[first + 1 :])
 
 
+def stream_name(bound: Mapping[str, Any]) -> str:
+    """Which argument of a module has the rows that selectors choose among, ``(entries, rows, width)``; "" where none has."""
+    streams = [n for n, v in bound.items() if isinstance(v, torch.Tensor) and v.ndim == 3]
+    return next((n for n in STREAM if n in streams), next(iter(n for n in streams if n not in CONTEXT), ""))
+
+
 class Given:
     """What a site is given, and which of it goes with its rows."""
 
@@ -108,11 +126,10 @@ class Given:
         self.site, self.selector, self.bound = site, selector, bound
         if site.kind != "mlp" and not selector.mixes:
             raise Misfit("they look at each other in it")
-        streams = {n: v for n, v in bound.items() if isinstance(v, torch.Tensor) and v.ndim == 3}
-        self.name = next((n for n in STREAM if n in streams), next(iter(n for n in streams if n not in CONTEXT), ""))
+        self.name = stream_name(bound)
         if not self.name:
             raise Misfit("it has none")
-        self.x = streams[self.name]
+        self.x: torch.Tensor = bound[self.name]
 
     def rows(self, p: Pass) -> Rows:
         """What the selector is told."""
@@ -152,6 +169,8 @@ class Given:
 
     def gathered(self, chosen: Chosen) -> dict[str, Any]:
         """All arguments for the chosen sequences, by name."""
+        if chosen.whole:
+            return self._entries(chosen.index[:, 0] // self.x.shape[1])
         x = self._merged(chosen) if chosen.merge else self.x
         entries, rows = x.shape[:2]
         sequences = chosen.index.shape[0]
@@ -179,6 +198,25 @@ class Given:
             else:
                 found = tensors_of(held)
                 made[name] = rebuild(held, tuple(follow(name, t) for t in found)) if found else held
+        return made
+
+    def _entries(self, chosen: torch.Tensor) -> dict[str, Any]:
+        """All arguments for some entries."""
+        entries = self.x.shape[0]
+
+        def follow(name: str, t: torch.Tensor) -> torch.Tensor:
+            if t.ndim == 0 or (name in TABLES and t.ndim == 2):
+                return t
+            if t.shape[0] == entries:
+                return t.index_select(0, chosen)
+            if t.shape[0] % entries == 0:
+                raise Misfit(f"{name} goes with them in a way that is not known")
+            return t
+
+        made: dict[str, Any] = {}
+        for name, held in self.bound.items():
+            found = tensors_of(held)
+            made[name] = rebuild(held, tuple(follow(name, t) for t in found)) if found else held
         return made
 
 

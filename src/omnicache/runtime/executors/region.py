@@ -31,6 +31,13 @@ class RegionState:
         self.value: Tensors = ()
         self.watch = Lent()
 
+    def halved(self, before: RegionState | None) -> RegionState:
+        """The same for one half of the batch, with the cell that the half had ``before``."""
+        made = RegionState(self.cell.policy, self.cell.site)
+        made.cell = before.cell if before is not None else made.cell
+        made.shapes, made.exit = {m: shape.halved() for m, shape in self.shapes.items()}, self.exit
+        return made
+
 
 class Region:
     """A module of a region: passed over by a stand-in when the region is reused, unless it is the exit."""

@@ -11,7 +11,7 @@ from omnicache.policy import Decision, Policy, Tensors
 from omnicache.runtime.executors.base import RANKS, Proceed, Role
 from omnicache.runtime.executors.partial import Misfit, Partial
 from omnicache.runtime.store import versions
-from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, tensors_of
+from omnicache.runtime.streams import Args, Layout, Shape, Signature, layout_by_shape, leading, tensors_of
 
 if TYPE_CHECKING:
     from omnicache.runtime.evaluation import Pass
@@ -42,7 +42,6 @@ class Whole:
                 p.trace.note(f"{alike} is always computed: rows cannot be taken alone, because {why}.")
                 return p.computes(proceed, args, kwargs)
             if out is not None:
-                p.count("partial", self.policy)
                 return out
         if seen is not None and reuses and cell.ready(p.lag):
             x = self._streams(seen, args, kwargs)
@@ -52,15 +51,18 @@ class Whole:
         before = self._counts(args, kwargs)
         out = proceed(args, kwargs)
         if p.forced is None:
-            y = tensors_of(out)
-            layout = layout_by_shape(y, self.signature.bind(args, kwargs)) if self.policy.how.needs_input else None
-            seen = (Shape(out), layout)
+            shape = Shape(out)
+            y = shape.distinct(tensors_of(out))
+            bound, model = self.signature.bind(args, kwargs), self.site.kind == "denoiser"
+            layout = layout_by_shape(y, bound, channels=model) if self.policy.how.needs_input else None
+            seen = (shape, layout)
             x = self._streams(seen, args, kwargs)
             if before != self._counts(args, kwargs):
                 p.trace.note(f"{self.site.name} is always computed: it writes to its own input.")
             elif x is not None and y:
                 p.shapes[self.site, turn] = seen
                 cell.learn(p, x, y)
+                cell.watch(p, y)
             else:
                 p.trace.note(f"{self.site.name} is always computed: which of its inputs its output continues is not clear.")
         p.count("computed")
@@ -73,4 +75,7 @@ class Whole:
     def _streams(self, seen: tuple[Shape, Layout | None], args: Args, kwargs: Mapping[str, Any]) -> Tensors | None:
         if not self.policy.how.needs_input:
             return ()
-        return None if seen[1] is None else seen[1].read(self.signature.bind(args, kwargs))
+        if seen[1] is None:
+            return None
+        x = seen[1].read(self.signature.bind(args, kwargs))
+        return tuple(leading(t, size) for t, (size, _, _) in zip(x, seen[0].distinct(seen[0].sizes), strict=True))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import omnicache
+from omnicache import zoo
+from omnicache.cli.common import err, load, print_json
+from omnicache.cli.waiting import waiting
+from omnicache.errors import OmniCacheError
+from omnicache.guards import human_bytes
+from omnicache.measure import Task
+from omnicache.measure.bench import Bench
+from omnicache.measure.bench.size import FULL, QUICK
+from omnicache.report import write_bench
+
+WORDS = {"slower": "slower", "beyond": "beyond"}
+"""In place of what a setting is ahead: slower than without a cache, faster than any fewer steps that were measured."""
+
+
+def bench(
+    model: Annotated[str, typer.Option(help="A model of the zoo.")] = "emoji",
+    methods: Annotated[str, typer.Option(help='Names with commas between them, or "all".')] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for index.html and bench.json, and for going on later.")] = Path(
+        "omnicache-bench"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few samples and settings: a first look.")] = False,
+    steps: Annotated[int, typer.Option(min=5, help="Sampler steps.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own if not given.")] = None,
+    samples: Annotated[int | None, typer.Option(min=2, help="Samples of what is looked at closely (256; clips 64).")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Its limit; what does not fit is left out and named.")] = None,
+) -> None:
+    """Compare methods, each at several settings, with one another and with fewer steps: speed, quality, memory."""
+    shown = [name for name in zoo.names() if zoo.labels(name)]
+    if model not in (*shown, *zoo.IN_THE_CLONE):
+        raise OmniCacheError(
+            f"The comparison needs a model with a judge of its pictures, one of the zoo ({', '.join(shown) or 'none'}); {model!r} "
+            f"is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
+        )
+    known = omnicache.methods()
+    names = list(known) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    size = (QUICK if quick else FULL)["clip" if zoo.frames(model) > 1 else "picture"]
+    if samples is not None:
+        size = replace(size, samples=samples, first=min(size.first, samples) if size.closely else samples)
+    if minutes is not None:
+        size = replace(size, minutes=minutes)
+    task = Task(model, load(model), size.samples, steps, guidance)
+    with waiting(err) as tell:
+        work = Bench(task, out / "work", names, size, tell)
+        try:
+            result = work.run()
+        except KeyboardInterrupt:
+            err.print("Stopped. Nothing that was measured is lost: the same command goes on from here.")
+            raise typer.Exit(130) from None
+    result["command"] = "omnicache " + shlex.join(sys.argv[1:])
+    (out / "bench.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    page = write_bench(result, pictures_of(work, result), out)
+    if as_json:
+        print_json(result)
+    show(result, [page, out / "bench.json"], err if as_json else Console(highlight=False))
+
+
+def pictures_of(work: Bench, result: dict[str, Any]) -> dict[str, Any]:
+    """The first samples, uncached and of each method's best, by label."""
+    best = {one["best"] for one in result["methods"]}
+    made = {one.setting.label: work.pictures(one) for one in work.found if one.setting.label in best}
+    count = min((len(one) for one in made.values() if one is not None), default=0)
+    return {"uncached": work.quality.uncached[:count], **{label: one[:count] for label, one in made.items() if one is not None}}
+
+
+def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
+    """The table on the terminal: each method's best, those that lose to fewer steps first. The lead is that over fewer steps at the
+    same speed."""
+    rows = {row["label"]: row for row in result["rows"]}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("best setting", "speedup", "work", "PSNR", "lead", "right", "kept"):
+        table.add_column(column, justify="left" if column == "best setting" else "right", no_wrap=True)
+    order = {"slower": 0, "worse": 1, "even": 2, "better": 3, "beyond": 3, "reference": 4}
+    for one in sorted(result["methods"], key=lambda m: (order[m["verdict"]], -rows[m["best"]]["speedup"]["median"])):
+        row = rows[one["best"]]
+        ahead = row["lead"]["mean"] if row["lead"] and row["verdict"] != "reference" else None
+        table.add_row(
+            row["label"],
+            f"{row['speedup']['median']:.2f}x",
+            f"{row['compute_fraction']:.0%}",
+            "same" if row["psnr"]["mean"] > 99 else f"{row['psnr']['mean']:.1f} dB",
+            WORDS.get(row["verdict"], "" if ahead is None else f"{ahead:+.1f} dB"),
+            f"{row['recognised']['mean']:.0%}",
+            human_bytes(row["cache_bytes"]),
+        )
+    console.print(table)
+    for skip in result["skipped"]:
+        console.print(f"{skip['method']}: not shown. {skip['why']}")
+    if result["left_out"]:
+        console.print(f"No time was left for: {', '.join(result['left_out'])}. The same command with more --minutes goes on.")
+    console.print(f"Written: {'  '.join(map(str, files))}")
