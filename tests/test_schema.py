@@ -18,9 +18,9 @@ from omnicache.plan import Plan
 from omnicache.policy import VALUES, Corrector, Policy, value
 from omnicache.predictors import Hold, Taylor
 from omnicache.registry import check_options
-from omnicache.runtime.signals import LatentChange
 from omnicache.schema import Choice, Misfit, Range, fit, words
 from omnicache.selectors import TokenScores
+from omnicache.signals import LatentChange
 from omnicache.triggers import Accumulate, Between, Every, First, PowerLaw, Ramp, Table, Verify
 
 # --- one value, one annotation

@@ -17,7 +17,7 @@ from diffusers.models.embeddings import Timesteps
 from torch import nn
 
 from omnicache.policy import Decision, Moment, Signal, Trigger, value
-from omnicache.runtime.signals import LatentChange
+from omnicache.signals import LatentChange
 
 STEPS = {"first": 10, "second": 6}
 """Sampler steps; a second-order solver evaluates the model 2n - 1 times."""

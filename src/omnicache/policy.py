@@ -81,7 +81,7 @@ class Moment:
 
 
 class Signal:
-    """Something measured at a step for triggers: see ``runtime/signals.py``."""
+    """Something measured at a step for triggers: see ``signals/``."""
 
     at: str | int = "denoiser"
     """Where it is read: "denoiser" (before the model runs), "stack" (at the entry of the first block), a number (before that

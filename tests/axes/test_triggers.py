@@ -7,8 +7,8 @@ import torch
 
 from omnicache.policy import Decision, Moment
 from omnicache.runtime.decisions import TriggerState
-from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
+from omnicache.signals import LatentChange
 from omnicache.triggers import Accumulate, Between, Every, First, Last, PowerLaw, Ramp, Table, Verify
 
 from ..methods.tiny import full_steps, strip

@@ -7,7 +7,7 @@ import torch
 
 import omnicache
 from omnicache.errors import OmniCacheError
-from omnicache.runtime.signals import ModulatedInputChange
+from omnicache.signals import ModulatedInputChange
 
 from ..methods.tiny import Doubling, Pipe, dit
 

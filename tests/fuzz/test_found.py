@@ -13,8 +13,8 @@ from omnicache.granularity import MLP, Attention, Block, Denoiser, Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
-from omnicache.runtime.signals import ModulatedInputChange
 from omnicache.selectors import TokenScores
+from omnicache.signals import ModulatedInputChange
 from omnicache.triggers import Accumulate, Every, First, Verify
 
 STACK = (Policy(Every(2), Stack(), Residual(Hold())),)

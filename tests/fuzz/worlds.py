@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 import omnicache
 from omnicache import granularity as places
-from omnicache import predictors, triggers
+from omnicache import predictors, signals, triggers
 from omnicache.correctors import NoiseCorrection
 from omnicache.plan import Plan
 from omnicache.policy import Policy, Predictor, Trigger, Where
 from omnicache.registry import Choice, Option, Range
-from omnicache.runtime import signals
 from omnicache.selectors import TokenScores
 
 from .models import (

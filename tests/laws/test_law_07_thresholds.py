@@ -14,8 +14,8 @@ from tests.tiny import Pipe, sample
 
 import omnicache
 from omnicache.policy import Decision, Moment
-from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
+from omnicache.signals import LatentChange
 from omnicache.triggers import Accumulate, First, Verify
 
 LAW = 7

@@ -10,8 +10,9 @@ from omnicache.methods.adacache import BOOKS, adacache
 from omnicache.models.latent import Latent
 from omnicache.policy import Policy
 from omnicache.predictors import Hold
-from omnicache.runtime.signals import RETURNED, STEP, FrameMotion, LatentChange
+from omnicache.runtime.seen import RETURNED, STEP
 from omnicache.runtime.step import Step
+from omnicache.signals import FrameMotion, LatentChange
 from omnicache.triggers import Codebook
 
 from .tiny import Curves, Pipe, dit, full_steps, latte, strip, text_unet

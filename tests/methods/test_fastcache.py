@@ -14,9 +14,9 @@ from omnicache.models.map import Site
 from omnicache.plan import Plan
 from omnicache.policy import Rows
 from omnicache.predictors import Affine
-from omnicache.runtime.signals import ChiSquareChange, ProbeChange
 from omnicache.runtime.step import Step
 from omnicache.selectors import Motion
+from omnicache.signals import ChiSquareChange, ProbeChange
 from omnicache.triggers import Above
 from omnicache.weights import Weights
 

@@ -8,8 +8,10 @@ import torch
 
 import omnicache
 from omnicache.models.latent import Latent
-from omnicache.runtime.signals import PEEKED, STEP, ContentChange, gains, wiener
+from omnicache.runtime.seen import PEEKED, STEP
 from omnicache.runtime.step import Step
+from omnicache.signals import ContentChange
+from omnicache.signals.content import gains, wiener
 
 from .tiny import Pipe, dit, full_steps, latte, sd3
 

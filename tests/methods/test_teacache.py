@@ -11,8 +11,8 @@ from omnicache.granularity import Denoiser, Stack
 from omnicache.methods.teacache import teacache
 from omnicache.policy import Moment, Policy
 from omnicache.predictors import Hold, Residual
-from omnicache.runtime.signals import LatentChange, ModulatedInputChange
 from omnicache.runtime.step import Step
+from omnicache.signals import LatentChange, ModulatedInputChange
 from omnicache.triggers import Accumulate, First, Last
 
 from .tiny import Doubling, Pipe, counted, dit, full_steps, latte, number, sd3, strip

@@ -10,7 +10,7 @@ from omnicache.granularity import Block, Blocks, Layers, Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
-from omnicache.runtime.signals import OutputChange, ProbeChange
+from omnicache.signals import OutputChange, ProbeChange
 from omnicache.triggers import Above, Accumulate, First
 
 

@@ -16,8 +16,8 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Range
-from omnicache.runtime.signals import ModulatedInputChange
 from omnicache.runtime.step import Step
+from omnicache.signals import ModulatedInputChange
 from omnicache.triggers import Accumulate
 
 

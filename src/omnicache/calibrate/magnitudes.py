@@ -14,8 +14,8 @@ from omnicache.granularity import Stack
 from omnicache.plan import Plan
 from omnicache.policy import Entry, History, Policy, Predictor, Tensors
 from omnicache.registry import Range
-from omnicache.runtime.signals import LatentChange
 from omnicache.runtime.step import Step
+from omnicache.signals import LatentChange
 from omnicache.triggers import Accumulate
 
 

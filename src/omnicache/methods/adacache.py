@@ -7,7 +7,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import FrameMotion, OutputChange
+from omnicache.signals import FrameMotion, OutputChange
 from omnicache.triggers import Codebook, First, Last
 
 BOOKS = {

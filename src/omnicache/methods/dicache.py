@@ -7,7 +7,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Aligned, Hold, Residual
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import ProbeChange
+from omnicache.signals import ProbeChange
 from omnicache.triggers import Accumulate, Between, First, Last
 
 

@@ -9,8 +9,8 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy, Trigger
 from omnicache.predictors import Affine, Hold
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import ChiSquareChange, ProbeChange
 from omnicache.selectors import Motion
+from omnicache.signals import ChiSquareChange, ProbeChange
 from omnicache.triggers import Above, Every, First
 from omnicache.weights import Weights
 

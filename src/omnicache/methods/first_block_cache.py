@@ -7,7 +7,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Residual, Taylor
 from omnicache.registry import Range, method
-from omnicache.runtime.signals import ProbeChange
+from omnicache.signals import ProbeChange
 from omnicache.triggers import Above, First
 
 

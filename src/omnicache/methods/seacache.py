@@ -7,7 +7,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Residual, Taylor
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import ContentChange
+from omnicache.signals import ContentChange
 from omnicache.triggers import Accumulate, Every, First, Last
 
 

@@ -9,7 +9,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Choice, Range, method
-from omnicache.runtime.signals import ModulatedInputChange, TimeChange
+from omnicache.signals import ModulatedInputChange, TimeChange
 from omnicache.triggers import Accumulate, First, Last
 
 RELEASED = released("teacache")

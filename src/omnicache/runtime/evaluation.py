@@ -17,7 +17,7 @@ from omnicache.runtime.branch import BranchState
 from omnicache.runtime.executors import Cell, ChainState, RegionState, Role
 from omnicache.runtime.hook import standing_in
 from omnicache.runtime.run import Run
-from omnicache.runtime.signals import RETURNED, STEP, moving
+from omnicache.runtime.seen import RETURNED, STEP, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Layout, Shape
 from omnicache.runtime.trace import Record

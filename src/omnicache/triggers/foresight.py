@@ -7,8 +7,8 @@ import torch
 
 from omnicache.granularity import Blocks
 from omnicache.policy import Decision, Moment, Signal, Trigger, value
-from omnicache.runtime.signals import OutputChange
 from omnicache.schema import Range
+from omnicache.signals import OutputChange
 
 
 @value

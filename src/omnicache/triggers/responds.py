@@ -7,7 +7,7 @@ import torch
 
 from omnicache.granularity import Denoiser
 from omnicache.policy import Decision, Moment, Trigger, value
-from omnicache.runtime.signals import LatentChange, OutputChange, OutputSize
+from omnicache.signals import LatentChange, OutputChange, OutputSize
 
 MOVED, SINCE = LatentChange("mean"), LatentChange("mean", "computed")
 ANSWERED, SIZE = OutputChange(Denoiser(), "mean"), OutputSize(Denoiser())

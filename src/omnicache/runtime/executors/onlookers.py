@@ -15,7 +15,7 @@ from omnicache.models.map import Site
 from omnicache.policy import Decision, Policy, Signal, Trigger
 from omnicache.runtime.executors.base import Proceed, Role
 from omnicache.runtime.hook import Hook
-from omnicache.runtime.signals import ENTERED, PEEKED, moving
+from omnicache.runtime.seen import ENTERED, PEEKED, moving
 from omnicache.runtime.store import own
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 
