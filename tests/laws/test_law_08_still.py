@@ -32,7 +32,7 @@ def test_what_does_not_change_is_kept_exactly(case: Case, subject: Subject) -> N
     if subject.row.mixes:
         plan = replace(plan, policies=tuple(replace(p, where=MLP()) for p in plan.policies[:1]))
     if subject.row.bent:
-        plan = replace(plan, policies=(*(p for p in plan.policies if p.how.holds), Policy(Every(3), MLP())))
+        plan = replace(plan, policies=(*(p for p in plan.policies if p.how.copies), Policy(Every(3), MLP())))
     with omnicache.cache(subject.pipe, plan) as run:
         subject.sample(still=True, watch=watch)
     assert len(outs) == (1 if case.guidance == "batched" else 2)

@@ -80,6 +80,7 @@ WHOLE_BLOCKS = [
     ("after", "ab-cache", {"interval": 3, "warmup": 2}),
     ("before", "freqca", {"interval": 3, "warmup": 2}),
     ("after", "dicache", {"threshold": 1e9}),
+    ("before", "ertacache", {"schedule": "#.#..#"}),
 ]
 """When blocks are compiled, and what they are cached by."""
 
@@ -98,10 +99,13 @@ def test_every_method_that_reuses_whole_blocks_is_tried_here():
         "adacache": {},
         "pab": {},
         "chipmunk": {},
+        "feb-cache": {},
+        "fastercache": {},
     }
     inside["lazydit"] = {"schedule": "#.#.#.", "gates": gates}
-    none = {"none", "fewer-steps"}
-    assert set(omnicache.methods()) - set(inside) - none == {name for _, name, _ in WHOLE_BLOCKS} | {"deepcache"}
+    none = {"none", "fewer-steps", "cfg-cache"}  # this model is called once a step
+    elsewhere = {"deepcache", "faster-diffusion", "t-gate", "vcut"}  # which need a U-Net, or attention to text alone
+    assert set(omnicache.methods()) - set(inside) - none == {name for _, name, _ in WHOLE_BLOCKS} | elsewhere
     for method, options in inside.items():
         pipe = flux()
         pipe.transformer.compile_repeated_blocks(backend="eager")

@@ -20,8 +20,8 @@ Numbers = tuple[float, ...]
     paper="ERTACache: Error Rectification and Timesteps Adjustment for Efficient Diffusion (arXiv 2508.21091)",
     axes={
         "when": "by a calibrated schedule",
-        "where": "the whole model",
-        "how": "hold output minus input",
+        "where": "denoiser",
+        "how": "hold the increment",
         "fix": "affine error, step sizes",
     },
     architectures="any; step sizes on Euler flow samplers",

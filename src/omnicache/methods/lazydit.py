@@ -43,8 +43,8 @@ def lazydit(
     Args:
         schedule: one character a step, "#" computed and "." where the gates decide.
         gates: for each attention and MLP, in the model's order, a vector for each step, ``(steps, width)``.
-        threshold: a sample is computed where the sigmoid of its gate is at least this. The released code computes above it, and the
-            paper skips above it: the same with the gates' sign turned.
+        threshold: a sample is computed where the sigmoid of its gate is at least this. The released code computes above it; the
+            paper skips above it, which is the same with the gates' sign turned.
     """
     check_rows("lazydit", schedule, "module, and its gates")
     if "." in schedule and not gates:

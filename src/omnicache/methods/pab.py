@@ -55,8 +55,8 @@ def pab(
         spatial, temporal, cross: one step in so many computes that kind; joint attention is spatial. None: 2, 4 and 6, where the
             model has such; a number that is given asks for a model that has it.
         window: timesteps, 0 to 1000, between which attention is reused. The phase counts from the first step of all, as released.
-        mlp_times: timesteps after which feed-forward outputs are reused for ``mlp_steps`` steps, in the first ``mlp_blocks`` blocks
-            of each row.
+        mlp_times: timesteps after which feed-forward outputs are reused, too.
+        mlp_blocks, mlp_steps: in so many first blocks of each row, and for so many steps.
     """
     options = dict(locals())
     ranges = {"spatial": (spatial, 2), "temporal": (temporal, 4), "cross": (cross, 6)}

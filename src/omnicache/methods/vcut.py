@@ -16,6 +16,7 @@ from omnicache.triggers import First
     axes={"when": "the first steps", "where": "cross-attention", "how": "a constant", "fix": "-"},
     architectures="models whose cross-attention looks at one token (Stable Video Diffusion)",
     off={"gate": 100000},
+    sweep={"mode": ("exact", "paper")},
 )
 def vcut(
     mode: Annotated[str, Choice(("exact", "paper"))] = "exact",

@@ -34,7 +34,7 @@ class AdamsBashforth(Linear):
 
     @property
     def exact_degree(self) -> int | None:  # type: ignore[override]
-        return self.terms - 1 if self.spacing == "nodes" else 0 if self.spacing == "unit" else None
+        return self.terms - 1 if self.spacing == "nodes" else None
 
     def lower(self) -> AdamsBashforth | None:
         return replace(self, terms=self.terms - 1) if self.terms > 1 else None

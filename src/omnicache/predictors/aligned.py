@@ -22,7 +22,7 @@ class Aligned(Predictor):
     needs_input = True
     needs_entry = True
     copies = 2
-    exact_degree = 0
+    exact_degree = None
 
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         kept = y
