@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from torch import nn
 
 from training.common import Budget, Checkpoint, Ema, device_default, grid_png
@@ -30,6 +31,9 @@ def arguments(of: str, batch: int, width: int = 0, coarse: float = 0.0, **defaul
     ask.add_argument("--lr", type=float, default=2e-3)
     ask.add_argument("--ema", type=float, default=0.999)
     ask.add_argument("--device", default=device_default())
+    ask.add_argument(
+        "--start", type=Path, help="an exported model whose weights to begin with; give --coarse 0 then, where there is one"
+    )
     if width:
         ask.add_argument("--width", type=int, default=width)
         ask.add_argument("--compile", action="store_true", help="compile the blocks: a minute or two first, then a fifth faster")
@@ -40,13 +44,18 @@ def arguments(of: str, batch: int, width: int = 0, coarse: float = 0.0, **defaul
 
 
 class Run:
-    """Updates of ``net`` until the minutes are spent, from where the checkpoint ``name`` in ``a.work`` left off.
+    """Updates of ``net`` until the minutes are spent, from where the checkpoint ``name`` in ``a.work`` left off; if there is none,
+    from the weights of the exported pipeline ``a.start``, whose parts stand in ``net`` where ``net.parts`` says.
 
     Iterating gives the share of the time that is spent; the loop's body computes a loss and calls :meth:`update`.
     """
 
     def __init__(self, a: argparse.Namespace, name: str, net: nn.Module):
         self.a, self.name, self.net, self.loss = a, name, net, 0.0
+        if a.start is not None:
+            pipe = DiffusionPipeline.from_pretrained(str(a.start))
+            for part, path in net.parts.items():
+                net.get_submodule(path).load_state_dict(getattr(pipe, part).state_dict())
         self.opt, self.ema, self.budget = optimizers(net, a.lr), Ema(net, a.ema), Budget(a.minutes, device=a.device)
         parts = {"model": net, "opt": self.opt, "ema": self.ema, "budget": self.budget}
         self.kept = Checkpoint(a.work, name, parts)

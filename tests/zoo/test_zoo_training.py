@@ -73,3 +73,19 @@ def test_a_restart_repeats_no_random_numbers(tmp_path):
     after = torch.rand(3)
     torch.manual_seed(loop.SEED + 3)
     assert torch.equal(after, torch.rand(3)) and not torch.equal(after, before)
+
+
+def test_it_begins_with_the_weights_of_an_exported_model(tmp_path):
+    name = "emoji-text"
+    zoo = pytest.importorskip("omnicache.zoo")
+    if name not in zoo.names():
+        pytest.skip(f"the weights of {name} are not in this checkout")
+    from training.text.transformer import Net
+
+    asked = ["--work", str(tmp_path), "--start", str(zoo.path(name)), "--device", "cpu"]
+    a = loop.arguments("pictures", batch=2, width=96, coarse=0.3).parse_args(asked)
+    run, pipe = loop.Run(a, "text", Net(a.width)), zoo.load(name)
+    for part, path in Net.parts.items():
+        for key, weight in getattr(pipe, part).state_dict().items():
+            assert torch.equal(run.net.state_dict()[f"{path}.{key}"], weight)
+            assert torch.equal(run.ema.shadow[f"{path}.{key}"], weight)

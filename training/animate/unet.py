@@ -11,6 +11,7 @@ where there is one; give it ``--batch 64 --minutes 20``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,9 @@ def vision() -> CLIPVisionModelWithProjection:
 
 class Net(nn.Module):
     """What learns: the image encoder and the U-Net."""
+
+    parts: ClassVar[dict[str, str]] = {"unet": "unet", "image_encoder": "vision"}
+    """Where parts of the exported pipeline stand in it."""
 
     def __init__(self):
         super().__init__()

@@ -11,6 +11,7 @@ places and outlines. The text encoder learns with it. A GPU is used where there 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,9 @@ def build(width: int = 96, layers: int = 8) -> LatteTransformer3DModel:
 
 class Net(nn.Module):
     """What learns: the text encoder and the transformer."""
+
+    parts: ClassVar[dict[str, str]] = {"transformer": "transformer", "text_encoder": "words.encoder"}
+    """Where parts of the exported pipeline stand in it."""
 
     def __init__(self, width: int = 96, layers: int = 8):
         super().__init__()

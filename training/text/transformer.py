@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,13 @@ def build(width: int = 96) -> SD3Transformer2DModel:
 
 class Net(nn.Module):
     """What learns: the text encoders and the transformer."""
+
+    parts: ClassVar[dict[str, str]] = {
+        "transformer": "transformer",
+        "text_encoder": "words.first",
+        "text_encoder_2": "words.second",
+    }
+    """Where parts of the exported pipeline stand in it."""
 
     def __init__(self, width: int = 96):
         super().__init__()

@@ -9,6 +9,7 @@ The text encoder learns with the U-Net. A GPU is used where there is one; give i
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -51,6 +52,9 @@ def build() -> UNet2DConditionModel:
 
 class Net(nn.Module):
     """What learns: the text encoder and the U-Net."""
+
+    parts: ClassVar[dict[str, str]] = {"unet": "unet", "text_encoder": "text"}
+    """Where parts of the exported pipeline stand in it."""
 
     def __init__(self):
         super().__init__()
