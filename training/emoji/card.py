@@ -40,7 +40,7 @@ def measure(a: argparse.Namespace) -> dict:
     judge = Classifier.load(a.out / "classifier").to(a.device)
     classes = judge.head.out_features
     renderings = figures.Renderings(classes, a.device)
-    parts: ClassVar[dict[str, str]] = {"transformer": pipe.transformer, "vae": pipe.vae, "classifier": judge}
+    parts = {"transformer": pipe.transformer, "vae": pipe.vae, "classifier": judge}
     card: dict = {"classes": classes, **facts(a, **parts)}
 
     fresh, truth = renderings.draw(max(5000, 2 * classes), figures.FRESH_SEED)
