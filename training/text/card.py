@@ -39,9 +39,7 @@ def measure(a: argparse.Namespace) -> dict:
     """All figures, and the grid on the way."""
     pipe, judge, captions = pipeline(a), zoo.classifier("emoji").to(a.device), names()
     renderings = figures.Renderings(len(captions), a.device)
-    parts: ClassVar[dict[str, str]] = {
-        name: getattr(pipe, name) for name in ("transformer", "text_encoder", "text_encoder_2", "vae")
-    }
+    parts = {name: getattr(pipe, name) for name in ("transformer", "text_encoder", "text_encoder_2", "vae")}
     card: dict = {"captions": len(captions), **facts(a, **parts)}
     fresh, _ = renderings.draw(5000, figures.FRESH_SEED)
     known, label = figures.features(judge, fresh), torch.arange(len(captions), device=a.device).repeat(a.seeds)
