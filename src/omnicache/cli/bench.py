@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import omnicache
 from omnicache import zoo
-from omnicache.cli.common import err, load, print_json
+from omnicache.cli.common import chosen, err, load, print_json
 from omnicache.cli.waiting import waiting
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
@@ -46,8 +45,7 @@ def bench(
             f"The comparison needs a model with a judge of its pictures, one of the zoo ({', '.join(shown) or 'none'}); {model!r} "
             f"is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
         )
-    known = omnicache.methods()
-    names = list(known) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    names = chosen(methods)
     size = (QUICK if quick else FULL)["clip" if zoo.frames(model) > 1 else "picture"]
     if samples is not None:
         size = replace(size, samples=samples, first=min(size.first, samples) if size.closely else samples)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from omnicache import zoo
+import omnicache
+from omnicache import registry, zoo
 from omnicache.errors import OmniCacheError
 
 err = Console(stderr=True, highlight=False)
@@ -67,3 +68,14 @@ def read_options(given: list[str]) -> dict[str, Any]:
         except ValueError:
             options[name] = text
     return options
+
+
+def chosen(methods: str) -> list[str]:
+    """The names in an option ``--methods``.
+
+    Raises:
+        OmniCacheError: there is no method of such a name.
+    """
+    if methods == "all":
+        return list(omnicache.methods())
+    return [registry.get(name.strip()).name for name in methods.split(",") if name.strip()]

@@ -13,7 +13,7 @@ from rich.table import Table
 import omnicache
 from omnicache import zoo
 from omnicache.cli.calibrate import picture_data
-from omnicache.cli.common import err, load, print_json
+from omnicache.cli.common import chosen, err, load, print_json
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
 from omnicache.measure import Input, Task
@@ -30,6 +30,11 @@ class Size(NamedTuple):
     calibration: int
 
 
+SHOWN = (
+    *("none", "fewer-steps", "fora", "taylorseer", "teacache", "speca", "dicache", "ab-cache", "cfg-cache", "toca", "deepcache"),
+    *("omnicache-md", "omnicache-layered", "omnicache-trajectory"),
+)
+"""One of each kind: all of them take half an hour, and ``omnicache bench`` compares those."""
 SIZES = {"picture": Size(16, 2, 5, 8), "clip": Size(8, 1, 3, 2)}
 QUICK = {"picture": Size(6, 2, 2, 4), "clip": Size(4, 1, 1, 1)}
 
@@ -41,15 +46,19 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and repeats.")] = False,
     images: Annotated[int | None, typer.Option(min=4, max=100, help="Pictures (default 16) or clips (8), for quality.")] = None,
     steps: Annotated[int | None, typer.Option(min=8, help="Sampler steps; the model's own number if not given.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help='Names with commas between them, or "all"; one of each kind if not given.')
+    ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Interleaved pairs for each timing (default 5; 3 of clips).")] = None,
 ) -> None:
-    """Draw pictures or clips without and with every method, and show what was gained and what was lost."""
+    """Draw pictures or clips without and with methods of every kind, and show what was gained and what was lost."""
     shown = [name for name in zoo.names() if zoo.labels(name)]
     if model not in (*shown, *zoo.IN_THE_CLONE):
         raise OmniCacheError(
             f"The demo needs a shipped model ({', '.join(shown) or 'none'}), because those bring a judge of their pictures; "
             f"{model!r} is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
         )
+    names = [name for name in omnicache.methods() if name in SHOWN] if methods is None else chosen(methods)
     pipe = load(model)
     size = (QUICK if quick else SIZES)["clip" if zoo.frames(model) > 1 else "picture"]
     task = Task(model, pipe, images or size.images, steps)
@@ -61,7 +70,7 @@ def demo(
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, disable=not err.is_terminal)
     with bar:
         row = bar.add_task("calibrating", total=None)
-        contenders, skipped = lineup(task, others, quick)
+        contenders, skipped = lineup(task, others, names, quick)
         bar.update(row, description="uncached", total=len(contenders) + 1)
         result["baseline"] = comparison.baseline()
         bar.advance(row)
@@ -86,10 +95,11 @@ def demo(
     show(result, files, err if as_json else Console(highlight=False))
 
 
-def lineup(task: Task, others: list[Input], quick: bool) -> tuple[list[Contender], list[dict[str, str]]]:
-    """What the demo measures: every method, calibrated where it can be; and ``{"method", "why"}`` for each that does not apply."""
+def lineup(task: Task, others: list[Input], names: list[str], quick: bool) -> tuple[list[Contender], list[dict[str, str]]]:
+    """These methods, calibrated where they can be; and ``{"method", "why"}`` for each that does not apply."""
     contenders, skipped = [], []
-    for name, entry in omnicache.methods().items():
+    for name in names:
+        entry = omnicache.methods()[name]
         if name == "fewer-steps":
             contenders += [Contender(f"{name} {ratio:g}", entry.plan(ratio=ratio)) for ratio in (0.5, 0.36, 0.24)]
             continue
