@@ -16,3 +16,9 @@ def released(method: str) -> Mapping[str, Mapping[str, Any]]:
 def presets(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """``model=`` for the denoisers that can be told by class and number of blocks."""
     return {options["class"]: {"model": name} for name, options in table.items() if "class" in options}
+
+
+def settled(plain: Mapping[str, Any], fitted: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for, else what was released for a model, else the plain defaults. None asks for nothing."""
+    listed = {name: tuple(given) if isinstance(given, list) else given for name, given in fitted.items() if name != "class"}
+    return {**plain, **listed, **{name: given for name, given in asked.items() if given is not None}}

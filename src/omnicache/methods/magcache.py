@@ -5,7 +5,7 @@ from typing import Annotated
 from omnicache.calibrate.magnitudes import calibrate_magcache
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Stack
-from omnicache.methods._released import presets, released
+from omnicache.methods._released import presets, released, settled
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
@@ -48,8 +48,7 @@ def magcache(
         model: take what was released for this model wherever nothing else is asked for. Known models find it by themselves.
     """
     asked = {"ratios": ratios, "threshold": threshold, "longest": longest, "retain": retain, "forced": forced, "strict": strict}
-    fitted = {k: tuple(v) if isinstance(v, list) else v for k, v in (RELEASED[model] if model else {}).items() if k != "class"}
-    o = {**PLAIN, **fitted, **{k: v for k, v in asked.items() if v is not None}}
+    o = settled(PLAIN, RELEASED[model] if model else {}, asked)
     if not o["ratios"]:
         raise OmniCacheError(
             'magcache needs the ratios of your model: plan = omnicache.calibrate(pipe, inputs, "magcache", reuse=0.5), then '

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from omnicache.calibrate.curves import calibrate_teacache
 from omnicache.granularity import Stack
-from omnicache.methods._released import presets, released
+from omnicache.methods._released import presets, released, settled
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
@@ -44,8 +44,7 @@ def teacache(
         model: take what was released for this model wherever nothing else is asked for. Known models find it by themselves.
     """
     asked = {"threshold": threshold, "coefficients": coefficients, "warmup": warmup, "tail": tail, "signal": signal}
-    fitted = {k: tuple(v) if k == "coefficients" else v for k, v in (RELEASED[model] if model else {}).items() if k != "class"}
-    o = {**PLAIN, **fitted, **{k: v for k, v in asked.items() if v is not None}}
+    o = settled(PLAIN, RELEASED[model] if model else {}, asked)
     watched = ModulatedInputChange() if o["signal"] == "modulated" else TimeChange()
     when = First(o["warmup"]) | Last(o["tail"]) | Accumulate(watched, o["threshold"], o["coefficients"])
     return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), {**o, "model": model})

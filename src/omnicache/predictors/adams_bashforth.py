@@ -6,6 +6,7 @@ from typing import Annotated
 
 from omnicache.policy import History, value
 from omnicache.predictors.linear import Linear
+from omnicache.predictors.taylor import newton
 from omnicache.runtime.step import Step
 from omnicache.schema import Choice, Range
 
@@ -49,7 +50,7 @@ class AdamsBashforth(Linear):
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
         if self.spacing == "nodes":
-            return tuple(math.prod((now - q) / (p - q) for q in past if q != p) for p in past)
+            return newton(past, now)
         known = {p: tuple(float(i == j) for j in range(len(past))) for i, p in enumerate(past)}
         line: list[tuple[float, ...]] = []  # every step's value, newest first, as weights of the computed ones
         for at in range(round(min(past)), round(now) + 1):

@@ -44,7 +44,7 @@ class Taylor(Linear):
 
     def weights(self, past: tuple[float, ...], now: float) -> tuple[float, ...]:
         if self.basis == "newton":
-            return _newton(past, now)
+            return newton(past, now)
         return climbed(past, lambda i: (now - past[0]) ** i / math.factorial(i))
 
 
@@ -71,6 +71,6 @@ def climbed(past: tuple[float, ...], factor: Callable[[int], float]) -> tuple[fl
     return tuple(total)
 
 
-def _newton(past: tuple[float, ...], now: float) -> tuple[float, ...]:
+def newton(past: tuple[float, ...], now: float) -> tuple[float, ...]:
     """Lagrange's weights: the polynomial through all past values, at ``now``."""
     return tuple(math.prod((now - q) / (p - q) for q in past if q != p) for p in past)
