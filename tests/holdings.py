@@ -35,4 +35,7 @@ def reach(root: Any, wanted: type[Found]) -> list[Found]:
 
 def kept(run: Any) -> list[Any]:
     """All that the runs in progress keep."""
-    return [(list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed) for s in run.sessions for r in s.runs]
+    runs = (r for s in run.sessions for r in s.runs)
+    return [
+        (list(r.branches.values()), [t.state for t in r.triggers.values()], r.agreed, list(r.correctors.values())) for r in runs
+    ]

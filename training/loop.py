@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ class Run:
         self.opt, self.ema, self.budget = optimizers(net, a.lr), Ema(net, a.ema), Budget(a.minutes, device=a.device)
         parts = {"model": net, "opt": self.opt, "ema": self.ema, "budget": self.budget}
         self.kept = Checkpoint(a.work, name, parts)
+        self.earlier = self._earlier()
         if self.kept.load():
             torch.manual_seed(SEED + self.budget.step)  # a restart must not repeat the same noise
         self.next_picture = 600.0 * (1 + int(self.budget.spent // 600))
@@ -66,6 +69,15 @@ class Run:
             for path, module in net.named_modules():
                 if re.search(r"transformer_blocks\.\d+$", path):
                     module.compile()
+
+    def _earlier(self) -> dict[str, float]:
+        """How far the exported weights had come, whose log this one goes on with."""
+        log = self.a.start / "log" / f"{self.name}.jsonl" if self.a.start is not None else None
+        if log is None or not log.exists():
+            return {}
+        if not self.kept.path.exists():
+            shutil.copyfile(log, self.kept.log_path)
+        return json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
 
     def __iter__(self) -> Iterator[float]:
         while not self.budget.over:
@@ -85,8 +97,9 @@ class Run:
         if budget.step % 20 == 0:
             print(f"{budget.step}: {budget.spent / 60:.1f} minutes, {self.loss:.4f}, load {os.getloadavg()[0]:.1f}", flush=True)
         if self.kept.save(force=budget.over):
-            notes |= {self.a.of: budget.seen, "loss": self.loss}
-            self.kept.log(step=budget.step, minutes=budget.spent / 60, **notes)
+            so_far = {"step": budget.step, "minutes": budget.spent / 60, **notes, self.a.of: budget.seen}
+            counted = {name: so_far[name] + self.earlier.get(name, 0) for name in ("step", "minutes", self.a.of)}
+            self.kept.log(**so_far | counted, loss=self.loss)
         due = budget.spent > self.next_picture or budget.over
         self.next_picture += 600 * due
         return due

@@ -121,6 +121,11 @@ def _gates(modules: int) -> Callable[[int], tuple[Weights, ...]]:
     return lambda n: tuple(Weights(0.3 * drawn(n, 16, seed=700 + i)) for i in range(modules))
 
 
+def _extrapolated(n: int) -> tuple[tuple[float, ...] | None, ...]:
+    """Numbers of ``Multistep`` for the strip of the trajectory: a line through the last two outputs."""
+    return tuple((0.0, 1.5, 0.0, -0.5, 0.0) if mark == "." else None for mark in _trajectory(n))
+
+
 _second = marked(lambda i, n: i % 2 == 0)
 _first2, _first3 = marked(lambda i, n: i < 2), marked(lambda i, n: i < 3)
 
@@ -305,6 +310,15 @@ ROWS: dict[str, Row] = {
     "vcut/paper": Row("vcut", {"mode": "paper", "gate": 2}, ("svd",), "guidance", _first2, {"gate": 1}, begin, still=None),
     "omnicache-trajectory": Row(
         "omnicache-trajectory", {"schedule": _trajectory}, ANY, "stack", _trajectory, {"schedule": begin}, begin
+    ),
+    "omnicache-optimal": Row(
+        "omnicache-optimal",
+        {"schedule": _trajectory, "weights": _extrapolated},
+        ANY,
+        "denoiser",
+        _trajectory,
+        {"schedule": begin, "weights": ()},
+        begin,
     ),
     "omnicache-layered": Row(
         "omnicache-layered", {"schedule": _trajectory}, ANY, "layers", _trajectory, {"schedule": begin}, begin

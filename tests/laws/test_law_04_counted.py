@@ -52,7 +52,7 @@ def test_calls_are_what_the_trace_says(case: Case, subject: Subject) -> None:
     if wanted is not None:
         assert {coarse(s) for s in strips(run)} == expected(case, wanted)
 
-    if (fix := next((p.fix for p in plan.policies if p.fix is not None), None)) is not None:
+    if (fix := next((p.fix for p in plan.policies if p.fix is not None and p.fix.rehearses), None)) is not None:
         # Rehearsed: the last computed step before a reuse that the corrector repairs, unless it is the very first.
         due = [i for i in range(1, subject.total - 1) if wanted[i] == "#" and wanted[i + 1] == "."]
         due = [i for i in due if any((g or 0) > 0 for g in fix.gamma[i + 1 : i + 2 + (wanted[i + 2 : i + 3] == ".")])]

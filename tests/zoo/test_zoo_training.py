@@ -89,3 +89,22 @@ def test_it_begins_with_the_weights_of_an_exported_model(tmp_path):
         for key, weight in getattr(pipe, part).state_dict().items():
             assert torch.equal(run.net.state_dict()[f"{path}.{key}"], weight)
             assert torch.equal(run.ema.shadow[f"{path}.{key}"], weight)
+
+
+def test_its_log_goes_on_with_that_of_the_exported_model(tmp_path, monkeypatch):
+    log = tmp_path / "start" / "log" / "tiny.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({"step": 100, "minutes": 5.0, "pictures": 300, "loss": 0.5}) + "\n")
+    monkeypatch.setattr(loop.DiffusionPipeline, "from_pretrained", lambda path: None)
+    monkeypatch.setattr(Tiny, "parts", {}, raising=False)
+    ask = loop.arguments("pictures", batch=2)
+    for wanted in (3, 5):  # begun, and gone on with
+        asked = ["--work", str(tmp_path), "--minutes", str(wanted / 60), "--device", "cpu", "--start", str(tmp_path / "start")]
+        run = loop.Run(ask.parse_args(asked), "tiny", Tiny())
+        run.kept.every = 0.0
+        for _ in run:
+            run.update(run.net(torch.ones(2, 4)).square().mean(), 2)
+    lines = [json.loads(line) for line in (tmp_path / "tiny.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [100, 101, 102, 103, 104, 105]
+    assert [line["pictures"] for line in lines] == [300, 302, 304, 306, 308, 310]
+    assert lines[-1]["minutes"] == pytest.approx(5.0 + 5 / 60)

@@ -55,6 +55,27 @@ def one_denoiser(pipe: Any) -> torch.nn.Module:
 
 
 @contextmanager
+def tapped(thing: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
+    """``around(plain, *args, **kwargs)`` in place of a method of an object."""
+    tap = Tap(thing, name, around)
+    setattr(thing, name, tap)
+    try:
+        yield
+    finally:
+        tap.remove()
+
+
+@contextmanager
+def attached(pipe: Any, plan: Plan) -> Iterator[Session]:
+    """The pipeline with a plan, whatever it was made for."""
+    session = Session(discover(one_denoiser(pipe)), plan, with_scheduler(pipe))
+    try:
+        yield session
+    finally:
+        session.detach()
+
+
+@contextmanager
 def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None, inside: Plan | None = None) -> Iterator[Session]:
     """The pipeline with a policy attached that computes everything, and its latents collected as the scheduler sees them.
 
@@ -62,7 +83,6 @@ def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None
 
     ``latents`` gets ``x_0 ... x_T`` of every run made inside; clear it between runs.
     """
-    scheduler = pipe.scheduler
 
     def around(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         out = plain(*args, **kwargs)
@@ -75,18 +95,8 @@ def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None
         return out
 
     policies = (policy, *inside.policies) if inside else (policy,)
-    session = Session(discover(one_denoiser(pipe)), Plan("calibration", policies, min_steps=0), with_scheduler(pipe))
-    tap = Tap(scheduler, "step", around)
-    before = scheduler.__dict__.get("step")
-    scheduler.step = tap
-    try:
+    with attached(pipe, Plan("calibration", policies, min_steps=0)) as session, tapped(pipe.scheduler, "step", around):
         yield session
-    finally:
-        if before is None:
-            del scheduler.__dict__["step"]
-        else:
-            scheduler.step = before
-        session.detach()
 
 
 def each_run(
