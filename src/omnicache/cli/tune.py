@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import omnicache
+from omnicache.cli.asking import inputs_of, settings_of, subject_of
+from omnicache.cli.common import err, load, print_json, usual
+from omnicache.guards import human_bytes
+
+
+def tune(
+    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
+    speedup: Annotated[float | None, typer.Option(help="How many times as fast; the likest plan that is so fast.")] = None,
+    psnr: Annotated[float | None, typer.Option(help="dB to the uncached pictures; the fastest plan that is so like.")] = None,
+    memory: Annotated[str | None, typer.Option(help="The most that may be kept: '200 MB'.")] = None,
+    methods: Annotated[str, typer.Option(help="auto, all, or names with commas between them.")] = "auto",
+    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
+    count: Annotated[int, typer.Option(min=2, help="Inputs, where none are given.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the plan is made for exactly these.")] = 50,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
+    budget: Annotated[str, typer.Option(help="No other method is begun after this time.")] = "10 min",
+    out: Annotated[Path, typer.Option(help="The plan file.")] = Path("omnicache.plan.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Find the plan that reaches a goal, and save it. What was measured is kept: an interrupted search goes on where it was."""
+    loaded = load(pipe)
+    call = settings_of(loaded, steps, guidance, usual(pipe))
+    if subject_of(loaded, usual(pipe)) == "prompt" and not inputs:
+        raise omnicache.OmniCacheError("Say what to try it on: -i 'a red fox' -i 'a lake at night' … (sixteen prompts do).")
+    asked = inputs_of(loaded, inputs, count=count, usual=usual(pipe))
+    goal: dict[str, Any] = {"speedup": speedup, "psnr": psnr, "memory": memory}
+    plan = omnicache.tune(loaded, asked, **goal, methods=methods, budget=budget, progress=not as_json, **call)
+    plan.save(out)
+    told = plan.measured["tuned"]
+    if as_json:
+        print_json({"model": pipe, "plan": str(out), **told})
+        return
+    table = Table("plan", "speedup", "PSNR", "kept", box=None)
+    for one in told["tried"]:
+        mark = "bold" if one["label"] == told["chosen"]["label"] else None
+        figures = f"{one['speedup']:.2f}x", f"{one['psnr']:.1f} dB", human_bytes(one["cache_bytes"])
+        table.add_row(one["label"], *figures, style=mark)
+    err.print(table)
+    best, held, like = told["chosen"], told["held_out"]["inputs"], told["held_out"]["psnr"]
+    err.print(
+        f"{best['label']}: {best['speedup']:.2f} times as fast. On {held} inputs that it was not chosen by it reaches "
+        f"{like['mean']:.1f} dB ({like['low']:.1f} to {like['high']:.1f}). Saved {out}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omnicache.errors import OmniCacheError
+from omnicache.guards import Guards
+from omnicache.tuning.trial import Trial
+
+SLACK = 0.02
+"""Share of a speed that may be missing: what is chosen is one of a few steps more or less, and clocks are not exact."""
+LIKE = 30.0
+"""PSNR in dB that is asked for where only memory is limited: side by side, few can tell such pictures from the uncached ones."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a plan is to reach.
+
+    Attributes:
+        speedup: of the denoiser, against the uncached pipeline: the best quality that is so fast.
+        psnr: mean over pictures, in dB, against the uncached ones of the same seeds: the fastest that is so like. With both, the
+            fastest that is both.
+        memory: the most that may be kept, ``"200 MB"``. Alone, it means the fastest at 30 dB.
+
+    Raises:
+        OmniCacheError: nothing is asked for, or something that nothing can reach.
+    """
+
+    speedup: float | None = None
+    psnr: float | None = None
+    memory: str | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.speedup is None and self.psnr is None and self.memory is None:
+            raise OmniCacheError("Say what you want: tune(..., speedup=2), psnr=32 or memory='200 MB'.")
+        if self.speedup is not None and not self.speedup > 1:
+            raise OmniCacheError(f"A speedup is above 1, not {self.speedup:g}: uncached is 1.")
+        if self.psnr is not None and not 5 <= self.psnr < 100:
+            raise OmniCacheError(
+                f"psnr is in dB against the uncached pictures, from 5 up to 100, not {self.psnr:g}; 30 is a good one."
+            )
+        Guards(self.memory)
+
+    @property
+    def like(self) -> float | None:
+        """The PSNR that is wanted."""
+        return self.psnr if self.psnr is not None or self.speedup is not None else LIKE
+
+    @property
+    def guards(self) -> Guards | None:
+        """The limit that plans get."""
+        return None if self.memory is None else Guards(self.memory)
+
+    def reached(self, trial: Trial) -> bool:
+        """Whether a trial that was timed is good enough."""
+        fast = self.speedup is None or trial.speedup >= self.speedup * (1 - SLACK)
+        return fast and trial.speedup > 1 and (self.like is None or trial.psnr >= self.like)
+
+    def best(self, trials: Sequence[Trial]) -> Trial:
+        """Of those that are good enough the fastest, or the likest where only a speed was asked for.
+
+        Raises:
+            OmniCacheError: none is; the message has the nearest.
+        """
+        good = [t for t in trials if self.reached(t)]
+        if good:
+            return max(good, key=lambda t: (t.speedup, t.psnr) if self.like is not None else (t.psnr, t.speedup))
+        raise OmniCacheError(f"{self} was not reached. {self._nearest(trials)}")
+
+    def _nearest(self, trials: Sequence[Trial]) -> str:
+        faster = [t for t in trials if t.speedup > 1]
+        if not faster:
+            return "Nothing that was tried is faster than the uncached pipeline."
+        if self.like is None:
+            near = max(faster, key=lambda t: t.speedup)
+            return f"The fastest is {near}. Ask for speedup={int(near.speedup * 100) / 100:g} or less."
+        enough = [t for t in faster if self.speedup is None or t.speedup >= self.speedup * (1 - SLACK)]
+        near = max(enough or faster, key=lambda t: t.psnr)
+        if enough:
+            return f"The nearest is {near}. Ask for psnr={int(near.psnr * 10) / 10:g} or less."
+        return f"The nearest is {near}; nothing is {self.speedup:g} times as fast."
+
+    def __str__(self) -> str:
+        parts = [f"speedup={self.speedup:g}"] if self.speedup is not None else []
+        parts += [f"psnr={self.psnr:g}"] if self.psnr is not None else []
+        parts += [f"memory={self.memory!r}"] if self.memory is not None else []
+        return ", ".join(parts)

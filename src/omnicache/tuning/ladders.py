@@ -1,0 +1,86 @@
+"""What is searched: ladders of plans, from the likest to the fastest."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import omnicache
+from omnicache import registry
+from omnicache.calibrate.optimal import Course
+from omnicache.errors import OmniCacheError
+from omnicache.guards import Guards
+from omnicache.plan import Plan
+
+OURS = "omnicache-optimal"
+
+
+class Optimal:
+    """``omnicache-optimal`` with every number of computed steps. Measured once, and each plan kept once it is made.
+
+    Args:
+        inputs: to fit on.
+        folder: for plans.
+    """
+
+    def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path, progress: bool, steps: int):
+        self.pipe, self.inputs, self.call, self.folder, self.progress = pipe, inputs, dict(call), folder, progress
+        self.steps = steps
+        self._course: Course | None = None
+
+    def label(self, computed: int) -> str:
+        return f"{OURS}, {computed} of {self.steps} steps computed"
+
+    def plan(self, computed: int) -> Plan:
+        path = self.folder / f"{OURS}-{computed}.plan.json"
+        try:
+            return Plan.load(path)
+        except OmniCacheError:  # there is none yet, or half of one
+            if self._course is None:
+                self._course = Course(self.pipe, self.inputs, self.call, self.progress)
+            asked = {"reuse": 1 - computed / self.steps, "measured": self._course, **self.call}
+            made = omnicache.calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.save(path.with_suffix(".part")).replace(path)
+            return Plan.load(path)
+
+
+def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], Plan]]]:
+    """All settings of methods that need no calibration, each with its label."""
+    for name in names:
+        entry = registry.get(name)
+        for options in entry.settings:
+            if entry.calibrates(options):
+                continue
+            told = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
+            yield f"{name}, {told}", lambda name=name, options=options: _plan(pipe, name, options)
+
+
+def guarded(plan: Plan, guards: Guards | None) -> Plan:
+    return plan if guards is None else replace(plan, guards=guards)
+
+
+def _plan(pipe: Any, name: str, options: Mapping[str, Any]) -> Plan:
+    """With what is known for the pipeline's model.
+
+    Raises:
+        OmniCacheError: the method does not apply to it.
+    """
+    with omnicache.cache(pipe, name, **options) as run:
+        return run.plan
+
+
+def steps_of(pipe: Any, call: Mapping[str, Any]) -> int:
+    """Sampler steps of a call.
+
+    Raises:
+        OmniCacheError: the pipeline takes no number of steps.
+    """
+    known = inspect.signature(pipe.__call__).parameters.get("num_inference_steps")
+    asked = call.get("num_inference_steps", known.default if known is not None else None)
+    if not isinstance(asked, int):
+        raise OmniCacheError("Say for how many steps the plan is to be: tune(..., num_inference_steps=50).")
+    return asked

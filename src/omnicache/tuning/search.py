@@ -1,0 +1,193 @@
+"""The search for a goal: a bisection of what is solved exactly, and a screening of the rest."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnicache import registry
+from omnicache.api import fingerprint
+from omnicache.calibrate.progress import progress as bar
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.pipelines import check_inputs, denoisers, split_call
+from omnicache.measure.quality import mean95
+from omnicache.plan import Plan
+from omnicache.tuning.gauge import Gauge, folder_of
+from omnicache.tuning.goal import Goal
+from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
+from omnicache.tuning.trial import Trial
+
+AUTO = (OURS, "taylorseer", "fewer-steps")
+FITTED = 4
+"""Inputs that numbers are fitted on, at most."""
+FIRST = 2
+"""Inputs that a setting is drawn for before it is looked at more closely."""
+SCREEN = 3.0
+"""dB that it may be short of the goal on those."""
+
+
+class Tuning:
+    """One search. ``held`` are inputs that nothing is chosen by."""
+
+    def __init__(self, pipe: Any, inputs: Sequence[Any], goal: Goal, call: Mapping[str, Any], folder: Path, progress: bool):
+        self.goal, self.progress, self.steps = goal, progress, steps_of(pipe, call)
+        self.gauge = Gauge(pipe, inputs, call, folder)
+        held = len(inputs) // 2
+        self.by, self.held = list(range(len(inputs) - held)), list(range(len(inputs) - held, len(inputs)))
+        fitted = inputs[: min(FITTED, len(self.by))]
+        self.optimal = Optimal(pipe, fitted, {**call, "num_inference_steps": self.steps}, folder / "plans", progress, self.steps)
+        self.trials: dict[str, Trial] = {}
+        self.refused: dict[str, str] = {}
+
+    def solve(self) -> None:
+        """Our own method: more computed steps are slower and likelier, so the goal is between two of them."""
+        low, high = 1, self.steps - 1
+        if self.goal.like is not None:
+            while low < high:
+                middle = (low + high) // 2
+                if self._psnr(middle) >= self.goal.like:
+                    high = middle
+                else:
+                    low = middle + 1
+        else:
+            assert self.goal.speedup is not None
+            while low < high:
+                middle = (low + high + 1) // 2
+                if self._fast(middle) >= self.goal.speedup:
+                    low = middle
+                else:
+                    high = middle - 1
+        for computed in {low - 1, low, low + 1} & set(range(1, self.steps)):
+            self._own(computed)
+
+    def screen(self, names: Sequence[str], enough: Callable[[], bool]) -> None:
+        """Other methods: each setting on two inputs, and those that may do on all; if none does, the likest, to be told of."""
+        listed = list(others(self.gauge.pipe, names))
+        passed_over: list[tuple[float, str, Plan]] = []
+        with bar("other methods ", len(listed), self.progress) as done:
+            for label, make in listed:
+                done()
+                if enough():
+                    return
+                try:
+                    plan = guarded(make(), self.goal.guards)
+                except OmniCacheError as no:
+                    self.refused[label] = str(no)
+                    continue
+                first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
+                like = sum(first) / len(first)
+                if self.goal.like is not None and like < self.goal.like - SCREEN:
+                    passed_over.append((like, label, plan))
+                else:
+                    self._trial(label, plan)
+        if passed_over and not any(map(self.goal.reached, self.trials.values())):
+            _, label, plan = max(passed_over, key=lambda one: one[:2])
+            self._trial(label, plan)
+
+    def _own(self, computed: int) -> Trial:
+        return self._trial(self.optimal.label(computed), guarded(self.optimal.plan(computed), self.goal.guards))
+
+    def _psnr(self, computed: int) -> float:
+        plan = guarded(self.optimal.plan(computed), self.goal.guards)
+        found, _ = self.gauge.likeness(self._key(self.optimal.label(computed)), plan, self.by)
+        return sum(found) / len(found)
+
+    def _fast(self, computed: int) -> float:
+        plan = guarded(self.optimal.plan(computed), self.goal.guards)
+        return self.gauge.speedup(self._key(self.optimal.label(computed)), plan)["speedup"]["median"]
+
+    def _trial(self, label: str, plan: Plan) -> Trial:
+        if label not in self.trials:
+            key = self._key(label)
+            found, held = self.gauge.likeness(key, plan, self.by)
+            fast = self.gauge.speedup(key, plan)["speedup"]["median"]
+            self.trials[label] = Trial(label, plan, sum(found) / len(found), fast, held)
+        return self.trials[label]
+
+    def _key(self, label: str) -> str:
+        return label if self.goal.memory is None else f"{label}, at most {self.goal.memory}"
+
+    def result(self) -> Plan:
+        """The best plan, with what it reached on inputs that it was not chosen by."""
+        best = self.goal.best(list(self.trials.values()))
+        each, held = self.gauge.likeness(self._key(best.label), best.plan, self.held)
+        fast = self.gauge.speedup(self._key(best.label), best.plan)
+        reached = {
+            "goal": str(self.goal),
+            "chosen": best.figures,
+            "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held},
+            "speedup": fast["speedup"],
+            "load": fast["load"],
+            "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
+            "refused": self.refused,
+        }
+        return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
+
+
+def tune(
+    pipe: Any,
+    inputs: Sequence[Any],
+    *,
+    speedup: float | None = None,
+    psnr: float | None = None,
+    memory: str | int | None = None,
+    methods: str | Sequence[str] = "auto",
+    budget: str | float = "10 min",
+    folder: str | Path | None = None,
+    progress: bool = True,
+    **call: Any,
+) -> Plan:
+    """See ``omnicache.tune``."""
+    goal, seconds = Goal(speedup, psnr, memory), seconds_of(budget)
+    listed = check_inputs(inputs)
+    if len(listed) < 2:
+        raise OmniCacheError("Give two inputs or more: half of them are held out, to say what the plan does to others. Sixteen do.")
+    _, call = split_call(pipe, call, set(), "tune")
+    if "output_type" not in call and "output_type" in _parameters(pipe):
+        call["output_type"] = "pt"
+    wanted = AUTO if methods == "auto" else tuple(registry.METHODS) if methods == "all" else tuple(_names(methods))
+    base = Path(folder) if folder is not None else _cache() / "tune"
+    began = time.monotonic()
+    tuning = Tuning(pipe, listed, goal, call, folder_of(pipe, listed, call, base), progress)
+    if OURS in wanted:
+        tuning.solve()
+    tuning.screen([name for name in wanted if name not in (OURS, "none")], lambda: time.monotonic() - began > seconds)
+    plan = tuning.result()
+    made_for = fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
+    return replace(plan, made_for={**made_for, "num_inference_steps": tuning.steps})
+
+
+def seconds_of(budget: str | float) -> float:
+    """``"10 min"`` in seconds.
+
+    Raises:
+        OmniCacheError: not a time.
+    """
+    if isinstance(budget, (int, float)):
+        return float(budget)
+    number, _, unit = budget.strip().partition(" ")
+    units = {"s": 1, "sec": 1, "min": 60, "h": 3600, "": 1}
+    try:
+        return float(number) * units[unit.strip()]
+    except (ValueError, KeyError):
+        raise OmniCacheError(f'budget is a time: "10 min", "90 s" or a number of seconds, not {budget!r}.') from None
+
+
+def _names(methods: str | Sequence[str]) -> list[str]:
+    given = methods.split(",") if isinstance(methods, str) else methods
+    return [registry.get(name.strip()).name for name in given]
+
+
+def _parameters(pipe: Any) -> Mapping[str, Any]:
+    return inspect.signature(pipe.__call__).parameters
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omnicache"

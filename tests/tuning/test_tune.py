@@ -1,0 +1,181 @@
+"""Goals in place of thresholds. Speeds are counted here, not timed: a step that is computed costs 1, one that is not 0.02."""
+
+import json
+import sys
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+import omnicache
+from omnicache.errors import OmniCacheError
+from omnicache.plan import Plan
+from omnicache.tuning.goal import Goal
+from omnicache.tuning.search import seconds_of
+from omnicache.tuning.trial import Trial
+
+from ..methods.test_ertacache import Mixture
+from ..methods.tiny import Pipe
+
+T = 12
+INPUTS = [1, 2, 3, 4, 5, 6]
+
+
+class Drawing(Pipe):
+    """Pictures in about [0, 1]; counts its calls, and may be killed at one of them."""
+
+    calls, killed_at = 0, None
+
+    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None):
+        type(self).calls += 1
+        if self.calls == self.killed_at:
+            raise KeyboardInterrupt
+        return super().__call__(label, num_inference_steps, generator)[:, :3] / 8 + 0.5
+
+
+def counted_speed(pipe, call, plan, pairs):
+    with omnicache.cache(pipe, plan) as run:
+        call()
+    strip = run.computed
+    seconds = sum(1.0 if mark == "#" else 0.02 for mark in strip)
+    ratio = T / seconds
+    return {
+        "speedup": {"median": ratio, "low": ratio, "high": ratio},
+        "uncached": T,
+        "cached": seconds,
+        "pairs": pairs,
+        "load": 0.0,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch):
+    monkeypatch.setattr(sys.modules["omnicache.tuning.gauge"], "speed", counted_speed)
+    monkeypatch.setattr(Drawing, "calls", 0)
+
+
+@pytest.fixture
+def pipe():
+    return Drawing(Mixture(), FlowMatchEulerDiscreteScheduler(shift=2.0))
+
+
+def tune(pipe, folder, **goal):
+    return omnicache.tune(pipe, INPUTS, folder=folder, progress=False, num_inference_steps=T, **goal)
+
+
+def tried(plan):
+    return {one["label"]: one for one in plan.measured["tuned"]["tried"]}
+
+
+def test_a_quality_is_reached_by_the_fastest_plan_that_has_it(pipe, tmp_path):
+    plan = tune(pipe, tmp_path, psnr=40)
+    told = plan.measured["tuned"]
+    assert told["chosen"]["psnr"] >= 40
+    assert not any(one["psnr"] >= 40 and one["speedup"] > told["chosen"]["speedup"] for one in told["tried"])
+    assert told["held_out"]["inputs"] == 3
+    made = []
+    for i in (3, 4, 5):  # what is said of the held out inputs is what a run does
+        given = {"num_inference_steps": T, "generator": torch.Generator().manual_seed(i)}
+        plain = pipe(INPUTS[i], **given)
+        with omnicache.cache(pipe, plan):
+            off = pipe(INPUTS[i], **{**given, "generator": torch.Generator().manual_seed(i)}) - plain
+        made.append(float(-10 * off.square().mean().log10()))
+    assert told["held_out"]["psnr"]["mean"] == pytest.approx(sum(made) / 3, abs=0.01)
+
+
+def test_a_speed_is_reached_by_the_likest_plan_that_has_it(pipe, tmp_path):
+    plan = tune(pipe, tmp_path, speedup=3)
+    told = plan.measured["tuned"]
+    assert told["chosen"]["speedup"] >= 3 * 0.98
+    assert not any(one["speedup"] >= 3 * 0.98 and one["psnr"] > told["chosen"]["psnr"] for one in told["tried"])
+
+
+def test_a_memory_limit_is_kept(pipe, tmp_path):
+    plan = tune(pipe, tmp_path, psnr=35, memory="1 MB")
+    assert plan.guards == omnicache.Guards("1 MB")
+    assert 0 < plan.measured["tuned"]["chosen"]["cache_bytes"] <= 10**6
+
+
+def test_an_impossible_goal_is_refused_with_the_nearest(pipe, tmp_path):
+    with pytest.raises(OmniCacheError, match=r"psnr=90 was not reached. The nearest is fewer.* dB. Ask for psnr=\d+"):
+        tune(pipe, tmp_path, psnr=90, methods="fewer-steps")
+    with pytest.raises(OmniCacheError, match=r"speedup=50 was not reached. The fastest is .* times as fast .* Ask for speedup="):
+        tune(pipe, tmp_path, speedup=50)
+    with pytest.raises(OmniCacheError, match=r"speedup=11, psnr=98 was not reached"):
+        tune(pipe, tmp_path, speedup=11, psnr=98, methods="fewer-steps")
+
+
+@pytest.mark.parametrize("at", [1, 3, 8, 20, 45, 80])
+def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_path, monkeypatch, at):
+    whole = tune(pipe, tmp_path / "whole", psnr=40)
+    in_all, Drawing.calls = Drawing.calls, 0
+    monkeypatch.setattr(Drawing, "killed_at", at)
+    with pytest.raises(KeyboardInterrupt):
+        tune(pipe, tmp_path / "killed", psnr=40)
+    assert Drawing.calls == at <= in_all
+    resumed = tune(pipe, tmp_path / "killed", psnr=40)
+    assert resumed == whole
+    Drawing.calls = 0
+    assert tune(pipe, tmp_path / "killed", psnr=40) == whole
+    assert Drawing.calls == 0, "nothing is measured a second time"
+
+
+def test_other_inputs_weights_and_arguments_are_measured_apart(pipe, tmp_path):
+    tune(pipe, tmp_path, psnr=35)
+    folders = set(tmp_path.iterdir())
+    tune(pipe, tmp_path, psnr=36)
+    assert set(tmp_path.iterdir()) == folders
+    pipe.transformer.blocks[0][0].weight.data += 1
+    tune(pipe, tmp_path, psnr=35)
+    omnicache.tune(pipe, INPUTS[:4], psnr=35, folder=tmp_path, progress=False, num_inference_steps=T)
+    assert len(set(tmp_path.iterdir())) == 3
+
+
+def test_a_plan_is_a_file_for_this_model_and_these_steps(pipe, tmp_path):
+    plan = tune(pipe, tmp_path / "figures", psnr=40)
+    assert plan.made_for["num_inference_steps"] == T and plan.made_for["model"] == "Mixture"
+    plan.save(tmp_path / "a.plan.json")
+    assert Plan.load(tmp_path / "a.plan.json") == plan
+    assert json.loads((tmp_path / "a.plan.json").read_text())["measured"]["tuned"]["goal"] == "psnr=40"
+
+
+def test_methods_are_chosen_by_name_and_those_that_do_not_apply_say_why(pipe, tmp_path):
+    plan = tune(pipe, tmp_path, psnr=25, methods="ab-cache,deepcache")
+    assert all(label.startswith("ab-cache") for label in tried(plan))
+    refused = plan.measured["tuned"]["refused"]
+    assert refused and all(label.startswith("deepcache") for label in refused)
+    with pytest.raises(OmniCacheError, match="no method 'taylorsear'"):
+        tune(pipe, tmp_path, psnr=25, methods="taylorsear")
+
+
+def test_what_is_asked_for_wrongly_is_refused_at_once(pipe, tmp_path):
+    for goal, sentence in (
+        ({}, "Say what you want"),
+        ({"speedup": 1}, "A speedup is above 1"),
+        ({"psnr": 200}, "from 5 up to 100"),
+        ({"memory": "much"}, "no amount of memory"),
+        ({"psnr": 30, "budget": "soon"}, "budget is a time"),
+        ({"psnr": 30, "colour": "red"}, "'colour' is neither"),
+    ):
+        with pytest.raises(OmniCacheError, match=sentence):
+            tune(pipe, tmp_path, **goal)
+    with pytest.raises(OmniCacheError, match="two inputs or more"):
+        omnicache.tune(pipe, [1], psnr=30, num_inference_steps=T)
+    with omnicache.cache(pipe, "easycache"), pytest.raises(OmniCacheError, match=r"Call omnicache.disable\(pipe\) first"):
+        tune(pipe, tmp_path, psnr=30)
+    assert Drawing.calls == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10 min", 600), ("90 s", 90), ("2 h", 7200), (5, 5), ("7", 7)])
+def test_a_budget_is_a_time(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+def test_a_goal_of_both_takes_the_fastest_that_is_both():
+    trials = [Trial(f"{s}, {p}", Plan("none"), p, s) for s, p in ((4.0, 28.0), (3.0, 33.0), (2.5, 36.0), (1.5, 40.0))]
+    assert Goal(speedup=2.0, psnr=32.0).best(trials).speedup == 3.0
+    assert Goal(psnr=35.0).best(trials).speedup == 2.5
+    assert Goal(speedup=2.0).best(trials).psnr == 36.0
+    assert Goal(memory="1 MB").best(trials).speedup == 3.0, "30 dB where only memory is limited"
+    with pytest.raises(OmniCacheError, match="nothing is 5 times as fast"):
+        Goal(speedup=5.0, psnr=20.0).best(trials)
