@@ -1,7 +1,7 @@
 """The documentation is true: its code runs, its tables agree with the package, the files that it names exist.
 
 A block with ``no-run: why`` after ``python`` is not run. Blocks of one page share a namespace, as in a notebook, and functions
-named ``test_...`` in them are called. Runs are cut to twelve steps and calibrations to one input, so that a page takes seconds.
+named ``test_...`` in them are called. Runs are cut to twelve steps and calibrations to one input, searches to two, so that a page takes seconds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def run(path: Path, blocks: list[str], monkeypatch: pytest.MonkeyPatch, **given:
     module = types.ModuleType("example")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     module.__dict__.update(given)
-    whole = omnicache.calibrate
+    whole, search = omnicache.calibrate, omnicache.tune
+    short = {"methods": "omnicache-optimal", "folder": "tuned", "progress": False}
+    monkeypatch.setattr(omnicache, "tune", lambda pipe, inputs, **more: search(pipe, inputs[:2], **more, **short))
     monkeypatch.setattr(omnicache, "calibrate", lambda pipe, inputs, method, **more: whole(pipe, inputs[:1], method, False, **more))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="OmniCache")  # "nothing was reused" and the like

@@ -10,6 +10,7 @@ from typing import Any
 
 import omnicache
 from omnicache import registry
+from omnicache.api import calibrate
 from omnicache.calibrate.optimal import Course
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
@@ -42,7 +43,7 @@ class Optimal:
             if self._course is None:
                 self._course = Course(self.pipe, self.inputs, self.call, self.progress)
             asked = {"reuse": 1 - computed / self.steps, "measured": self._course, **self.call}
-            made = omnicache.calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
+            made = calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
             path.parent.mkdir(parents=True, exist_ok=True)
             made.save(path.with_suffix(".part")).replace(path)
             return Plan.load(path)
