@@ -53,6 +53,8 @@ class Method:
         sweep: its main knob and the values that a comparison tries, from careful to bold: ``{"interval": (2, 3, 4, 6, 8)}``. Of a
             method that is calibrated, options of the calibration. Empty: a comparison takes it at its defaults.
         slow_to_calibrate: whether calibrating a small model on a CPU takes minutes, so that quick comparisons leave it out.
+        measures: ``measures(pipe, inputs, call, progress)`` is what the calibration measures whatever is asked for; handed to it as
+            ``measured=``, it serves any number of plans.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     slow_to_calibrate: bool = False
+    measures: Callable[..., Any] | None = None
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -121,6 +124,7 @@ def method(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     sweep: Mapping[str, tuple[Any, ...]] | None = None,
     slow_to_calibrate: bool = False,
+    measures: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
     """Register a function as a method. Its keyword parameters are the options; ``Annotated[int, Range(1)]`` bounds one."""
 
@@ -152,6 +156,7 @@ def method(
             presets=presets or {},
             sweep=sweep or {},
             slow_to_calibrate=slow_to_calibrate,
+            measures=measures,
         )
         for kind, preset in (presets or {}).items():
             check_options(f"{name} for {kind}", build, preset)

@@ -1,8 +1,8 @@
 """The documentation is true: its code runs, its tables agree with the package, the files that it names exist.
 
 A block with ``no-run: why`` after ``python`` is not run. Blocks of one page share a namespace, as in a notebook, and functions
-named ``test_...`` in them are called. Runs are cut to twelve steps, calibrations to one input and searches to two, so that a page takes
-seconds.
+named ``test_...`` in them are called. Runs are cut to twelve steps, calibrations to one input and searches to two, so that a page
+takes seconds.
 """
 
 from __future__ import annotations

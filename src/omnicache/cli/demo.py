@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 SHOWN = (
     *("none", "fewer-steps", "fora", "taylorseer", "teacache", "speca", "dicache", "ab-cache", "cfg-cache", "toca", "deepcache"),
-    *("omnicache-md", "omnicache-layered", "omnicache-trajectory"),
+    *("omnicache-md", "omnicache-layered", "omnicache-trajectory", "omnicache-optimal"),
 )
 """One of each kind: all of them take half an hour, and ``omnicache bench`` compares those."""
 SIZES = {"picture": Size(16, 2, 5, 8), "clip": Size(8, 1, 3, 2)}
@@ -110,7 +110,7 @@ def lineup(task: Task, others: list[Input], names: list[str], quick: bool) -> tu
         try:
             method: Any = name
             if entry.calibrate is not None:
-                few = {"probes": 1} if quick and name == "omnicache-trajectory" else {}
+                few = {"probes": 1} if quick and name in ("omnicache-trajectory", "omnicache-optimal") else {}
                 asked = [one.call for one in others]
                 method = omnicache.calibrate(task.pipe, asked, name, progress=False, **few, **task.settings)
             with omnicache.cache(task.pipe, method) as run:

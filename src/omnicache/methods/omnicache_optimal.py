@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from omnicache.calibrate.optimal import calibrate_optimal
+from omnicache.calibrate.optimal import Course, calibrate_optimal
 from omnicache.correctors import Multistep
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Denoiser
@@ -16,6 +16,7 @@ from omnicache.triggers import Table
     architectures="any, in a pipeline with a scheduler",
     off={"schedule": "#" * 50},
     calibrate=calibrate_optimal,
+    measures=Course,
     needs_calibration=True,
     sweep={"reuse": (0.5, 0.7, 0.8, 0.86, 0.92)},
 )

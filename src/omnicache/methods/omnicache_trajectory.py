@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from omnicache.calibrate.trajectory import calibrate_trajectory
+from omnicache.calibrate.uncached import Uncached
 from omnicache.correctors import NoiseCorrection
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack
@@ -20,6 +21,7 @@ from omnicache.triggers import Table
     architectures="transformers",
     off={"schedule": "#" * 50},
     calibrate=calibrate_trajectory,
+    measures=Uncached,
     needs_calibration=True,
     sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import omnicache
 from omnicache import registry
@@ -19,6 +20,7 @@ class Plans:
     def __init__(self, task: Task, inputs: int, folder: Path):
         self.task, self.folder = task, folder
         self.inputs = [one.call for one in task.others(inputs)]
+        self._measured: dict[str, Any] = {}
 
     def of(self, setting: Setting, key: str) -> Plan:
         """The plan.
@@ -42,6 +44,10 @@ class Plans:
         calibrate = registry.get(setting.method).calibrate
         assert calibrate is not None
         keeps = any(option.name == "folder" for option in registry.options_of(calibrate))
-        more = {"folder": self.folder / setting.method} if keeps else {}
+        more: dict[str, Any] = {"folder": self.folder / setting.method} if keeps else {}
+        if (measures := registry.get(setting.method).measures) is not None:
+            if setting.method not in self._measured:
+                self._measured[setting.method] = measures(self.task.pipe, self.inputs, self.task.settings, False)
+            more["measured"] = self._measured[setting.method]
         asked = {**setting.options, **more, **self.task.settings}
         return omnicache.calibrate(self.task.pipe, self.inputs, setting.method, progress=False, **asked)
