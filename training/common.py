@@ -188,7 +188,12 @@ def tiled(pictures: torch.Tensor, columns: int, gap: int = 2) -> Image.Image:
     return Image.fromarray((sheet.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy())
 
 
-def grid_png(pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2, gap: int = 2) -> None:
-    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG."""
+def grid_png(
+    pictures: torch.Tensor, path: str | Path, columns: int = 10, zoom: int = 2, gap: int = 2, colours: int | None = None
+) -> None:
+    """Save pictures ``(n, 3, h, w)`` in [-1, 1] as one PNG; of so many colours, which makes it half as large."""
     image = tiled(pictures.clamp(-1, 1) / 2 + 0.5, columns, gap)
-    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)
+    image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+    if colours is not None:
+        image = image.quantize(palette=image.quantize(colours), dither=Image.Dither.FLOYDSTEINBERG)
+    image.save(path, optimize=True)

@@ -88,7 +88,7 @@ def samples(
         rows[guidance] = found(clips)
         print(f"guidance {guidance:g}: {json.dumps(rows[guidance])}", flush=True)
         if guidance == a.guidance:
-            grid_png(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "grid.png", columns=8, zoom=1)
+            grid_png(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "grid.png", columns=8, zoom=1, colours=256)
             film(clips[SHOWN], a.out / "grid.webp")
     return rows
 
