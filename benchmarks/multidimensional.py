@@ -37,7 +37,7 @@ from training.motion.figures import NEAR
 
 STEPS = {"emoji": 20, "emoji-text": 28, "emoji-motion": 30, "emoji-animate": 25}
 CALIBRATION = 8
-LAYERED = {"layered 1.5x": 1.5, "layered 1.75x": 1.75, "layered 2x": 2.0, "layered 2.25x": 2.25, "layered 2.5x": 2.5}
+LAYERED = {"layered 1.5x": 1.5, "layered 2x": 2.0, "layered 2.5x": 2.5}
 
 
 @dataclass(frozen=True)
