@@ -65,6 +65,11 @@ WHOLE_BLOCKS = [
     ("after", "taylorseer", {"interval": 3, "warmup": 2}),
     ("before", "teacache", {"threshold": 1e9}),
     ("after", "omnicache-trajectory", {"schedule": "#.#..#", "gamma": (None, 0.5, None, 0.5, 0.5, None)}),
+    (
+        "after",
+        "omnicache-optimal",
+        {"schedule": "#.#..#", "weights": (None, (0.0, 1.0, 0.0), None, *((0.0, 1.5, 0.0, -0.5, 0.0),) * 2, None)},
+    ),
     ("before", "omnicache-layered", {"schedule": "#.#..#"}),
     ("after", "block-caching", {"schedule": "#.#..#"}),
     ("before", "fastcache", {"maps": ((),) * 3, "threshold": 9.0, "motion": None}),
