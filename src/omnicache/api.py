@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -248,9 +248,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
                 "one process, save the plan (plan.save(path)), and enable the file on every rank."
             )
     plan = entry.calibrate(pipe, listed, call, progress, **ours)
-    model = denoisers(pipe)[0]
-    made_for = fingerprint(model) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
-    return replace(plan, made_for=made_for)
+    return replace(plan, made_for=made_for(pipe, call))
 
 
 def tune(
@@ -287,18 +285,23 @@ def tune(
     Raises:
         OmniCacheError: the goal was not reached; the message has the nearest.
     """
+    from omnicache.tuning.goal import Goal
     from omnicache.tuning.search import tune as search
 
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Tuning measures uncached runs. Call omnicache.disable(pipe) first.")
-    goal: dict[str, Any] = {"speedup": speedup, "psnr": psnr, "memory": memory}
-    return search(pipe, inputs, **goal, methods=methods, budget=budget, folder=folder, progress=progress, **call)
+    return search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
 
 
 def methods() -> dict[str, registry.Method]:
     """All registered methods by name."""
     return dict(registry.METHODS)
+
+
+def made_for(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan that was measured on a pipeline fits: its denoiser, and the arguments of its calls that are plain values."""
+    return fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:

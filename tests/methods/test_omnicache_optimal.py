@@ -115,12 +115,17 @@ def brute(cost, computed):
     return best[1]
 
 
+def lengths(n, seed):
+    """Of ways from two computed steps to a third, at random; infinite where the third is not the last of them."""
+    draw = torch.rand(n, n, n + 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    h, i, k = torch.meshgrid(torch.arange(n), torch.arange(n), torch.arange(n + 1), indexing="ij")
+    return draw.where((h <= i) & (i < k), math.inf)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_no_other_steps_are_shorter(seed):
     n = 8
-    draw = torch.rand(n, n, n + 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    h, i, k = torch.meshgrid(torch.arange(n), torch.arange(n), torch.arange(n + 1), indexing="ij")
-    cost = draw.where((h <= i) & (i < k), math.inf)
+    cost = lengths(n, seed)
     for computed in range(1, n + 1):
         assert shortest(cost, computed) == brute(cost, computed)
 
@@ -139,7 +144,7 @@ def test_a_way_is_as_long_as_the_error_that_least_squares_leave():
 
 def test_a_long_run_is_planned_by_every_second_or_third_step(monkeypatch):
     monkeypatch.setattr(sys.modules[shortest.__module__], "MOST", 4)
-    marks = shortest(torch.rand(10, 10, 11, dtype=torch.float64), 3)
+    marks = shortest(lengths(10, seed=0), 3)
     assert len(marks) == 10 and marks.count("#") == 3 and all(i % 3 == 0 for i, m in enumerate(marks) if m == "#")
 
 

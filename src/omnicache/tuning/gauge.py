@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +7,15 @@ from typing import Any
 import torch
 
 import omnicache
-from omnicache.api import fingerprint
+from omnicache.calibrate.layers.shelf import Shelf
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.measure.bench.store import Store
 from omnicache.measure.psnr import psnr
+from omnicache.measure.quality import EQUAL
 from omnicache.measure.speed import speed
 from omnicache.plan import Plan
 
-EQUAL = 100.0
-"""dB of pictures that are the same."""
 PAIRS = 5
 
 
@@ -30,13 +27,20 @@ class Gauge:
         pipe: a pipeline.
         inputs: as of ``omnicache.calibrate``.
         call: arguments of every call.
-        folder: for figures, plans and uncached pictures.
+        folder: for figures and uncached pictures, each search in a folder of its own there.
+
+    Attributes:
+        place: that folder: another one for other weights, schedulers, inputs, arguments or versions.
     """
 
     def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path):
-        self.pipe, self.inputs, self.call, self.folder = pipe, inputs, dict(call), folder
-        self.store = Store(folder / "figures.jsonl")
-        self._uncached: dict[int, torch.Tensor] = {}
+        self.pipe, self.inputs, self.call = pipe, inputs, dict(call)
+        model, scheduler = denoisers(pipe)[0], getattr(getattr(pipe, "scheduler", None), "config", {})
+        machine = [omnicache.__version__, torch.__version__, str(next(model.parameters()).device)]
+        self._shelf = Shelf(folder, model, [type(model).__name__, scheduler, inputs, self.call, machine])
+        assert self._shelf.place is not None
+        self.place = self._shelf.place
+        self.store = Store(self.place / "figures.jsonl")
 
     def likeness(self, key: str, plan: Plan, which: Sequence[int]) -> tuple[list[float], int]:
         """PSNR of inputs, in dB against the uncached ones, and the most bytes that a run held."""
@@ -61,15 +65,7 @@ class Gauge:
 
     def uncached(self, i: int) -> torch.Tensor:
         """The picture or film of an input."""
-        path = self.folder / "uncached" / f"{i}.pt"
-        if i not in self._uncached and path.exists():
-            self._uncached[i] = torch.load(path, weights_only=True)
-        if i not in self._uncached:
-            self._uncached[i] = self.draw(i)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self._uncached[i], path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
-        return self._uncached[i]
+        return self._shelf.get(f"uncached-{i}", lambda: self.draw(i))
 
     @torch.no_grad()
     def draw(self, i: int) -> torch.Tensor:
@@ -83,36 +79,3 @@ class Gauge:
                 'give output_type="pt".'
             )
         return made.float().cpu().flatten(0, -4)
-
-
-def folder_of(pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], base: Path) -> Path:
-    """Where the figures of such runs are kept: another folder for other weights, inputs, arguments or versions."""
-    model = denoisers(pipe)[0]
-    about = {
-        "model": [fingerprint(model), float(sum(p.detach().double().abs().sum() for p in model.parameters()))],
-        "scheduler": _told(dict(getattr(getattr(pipe, "scheduler", None), "config", {}) or {})),
-        "inputs": _told(list(inputs)),
-        "call": _told(dict(call)),
-        "versions": [omnicache.__version__, torch.__version__, str(next(model.parameters()).device)],
-    }
-    word = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return base / f"{type(model).__name__}-{word}"
-
-
-def _told(value: Any) -> Any:
-    """Anything that a call may hold, as something that JSON can, the same for the same."""
-    if isinstance(value, Mapping):
-        return {str(k): _told(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_told(v) for v in value]
-    if isinstance(value, torch.Generator):
-        return ["seed", value.initial_seed()]
-    if isinstance(value, torch.Tensor):
-        return [
-            "tensor",
-            list(value.shape),
-            hashlib.sha256(value.detach().cpu().contiguous().float().numpy().tobytes()).hexdigest(),
-        ]
-    if callable(getattr(value, "tobytes", None)):
-        return [type(value).__name__, hashlib.sha256(value.tobytes()).hexdigest()]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(type(value))

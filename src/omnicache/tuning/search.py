@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from omnicache import registry
-from omnicache.api import fingerprint
+from omnicache.api import made_for
 from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import check_inputs, denoisers, split_call
+from omnicache.integrations.pipelines import check_inputs, split_call
 from omnicache.measure.quality import mean95
 from omnicache.plan import Plan
-from omnicache.tuning.gauge import Gauge, folder_of
+from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
 from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
 from omnicache.tuning.trial import Trial
@@ -42,7 +42,9 @@ class Tuning:
         held = len(inputs) // 2
         self.by, self.held = list(range(len(inputs) - held)), list(range(len(inputs) - held, len(inputs)))
         fitted = inputs[: min(FITTED, len(self.by))]
-        self.optimal = Optimal(pipe, fitted, {**call, "num_inference_steps": self.steps}, folder / "plans", progress, self.steps)
+        self.optimal = Optimal(
+            pipe, fitted, {**call, "num_inference_steps": self.steps}, self.gauge.place / "plans", progress, self.steps
+        )
         self.trials: dict[str, Trial] = {}
         self.refused: dict[str, str] = {}
 
@@ -134,34 +136,30 @@ class Tuning:
 def tune(
     pipe: Any,
     inputs: Sequence[Any],
-    *,
-    speedup: float | None = None,
-    psnr: float | None = None,
-    memory: str | int | None = None,
-    methods: str | Sequence[str] = "auto",
-    budget: str | float = "10 min",
-    folder: str | Path | None = None,
-    progress: bool = True,
-    **call: Any,
+    goal: Goal,
+    methods: str | Sequence[str],
+    budget: str | float,
+    folder: str | Path | None,
+    progress: bool,
+    call: Mapping[str, Any],
 ) -> Plan:
     """See ``omnicache.tune``."""
-    goal, seconds = Goal(speedup, psnr, memory), seconds_of(budget)
+    seconds = seconds_of(budget)
     listed = check_inputs(inputs)
     if len(listed) < 2:
         raise OmniCacheError("Give two inputs or more: half of them are held out, to say what the plan does to others. Sixteen do.")
-    _, call = split_call(pipe, call, set(), "tune")
-    if "output_type" not in call and "output_type" in _parameters(pipe):
-        call["output_type"] = "pt"
+    _, asked = split_call(pipe, call, set(), "tune")
+    if "output_type" not in asked and "output_type" in inspect.signature(pipe.__call__).parameters:
+        asked["output_type"] = "pt"
     wanted = AUTO if methods == "auto" else tuple(registry.METHODS) if methods == "all" else tuple(_names(methods))
     base = Path(folder) if folder is not None else _cache() / "tune"
     began = time.monotonic()
-    tuning = Tuning(pipe, listed, goal, call, folder_of(pipe, listed, call, base), progress)
+    tuning = Tuning(pipe, listed, goal, asked, base, progress)
     if OURS in wanted:
         tuning.solve()
     tuning.screen([name for name in wanted if name not in (OURS, "none")], lambda: time.monotonic() - began > seconds)
     plan = tuning.result()
-    made_for = fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
-    return replace(plan, made_for={**made_for, "num_inference_steps": tuning.steps})
+    return replace(plan, made_for=made_for(pipe, {**asked, "num_inference_steps": tuning.steps}))
 
 
 def seconds_of(budget: str | float) -> float:
@@ -183,10 +181,6 @@ def seconds_of(budget: str | float) -> float:
 def _names(methods: str | Sequence[str]) -> list[str]:
     given = methods.split(",") if isinstance(methods, str) else methods
     return [registry.get(name.strip()).name for name in given]
-
-
-def _parameters(pipe: Any) -> Mapping[str, Any]:
-    return inspect.signature(pipe.__call__).parameters
 
 
 def _cache() -> Path:

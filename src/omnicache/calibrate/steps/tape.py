@@ -67,10 +67,9 @@ def record(pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], progress: 
             )
         if run.scheduler is None:
             run.scheduler = copy.deepcopy(pipe.scheduler)
-            run.latents.append(some(sample))
+        run.latents[-1:] = [some(sample)]  # in place of those after the last step: pipelines may have changed them since
         out = plain(*args, **kwargs)
         after = out[0] if isinstance(out, tuple) else out.prev_sample
-        run.latents[-1] = some(sample)  # pipelines may have changed them since the last step
         run.outputs.append(some(output))
         run.asked.append((time, {k: v for k, v in named.items() if k != "return_dict"}))
         run.latents.append(some(after))
