@@ -2,8 +2,8 @@
 
     python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
-Each row is drawn for 256 inputs (of clips 64, with four frames each for KID) and compared with the uncached samples of the same
-seeds, then timed on one call in interleaved pairs. Writes ``multidimensional-MODEL.json`` and, as tables,
+Each row of the table of methods is drawn for 256 inputs (of clips 64, with four frames each for KID), each row of the experiments
+for every fourth of them, and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs. Writes ``multidimensional-MODEL.json`` and, as tables,
 ``multidimensional-MODEL.md``; what the JSON holds already is not measured again, and one row more is written at a time.
 ``--only quality`` may share the machine with something else, ``--only speed`` may not; ``--only tables`` writes the tables anew.
 
@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ from omnicache.plan import Plan
 from training.motion.data import against_law, track
 from training.motion.figures import NEAR
 
+METHODS = "methods"
+"""The table whose rows are drawn for all inputs."""
+THINNED = 4
+"""The experiments compare rows sample by sample, and need fewer."""
 STEPS = {"emoji": 20, "emoji-text": 28, "emoji-motion": 30, "emoji-animate": 25}
 CALIBRATION = 8
 LAYERED = {"layered 1.5x": 1.5, "layered 2x": 2.0, "layered 2.5x": 2.5}
@@ -80,23 +85,23 @@ class Rows:
         md, all_three = self.md, omnicache.methods()["omnicache-md"].plan_for([self.model])
         best = (lambda: all_three) if self.film else (lambda: md(token=0.4))
         for ratio in (0.2, 0.4, 0.5) if self.film else (0.2, 0.4, 0.5, 0.6):
-            yield Row("methods", f"Token Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(token=r))
+            yield Row(METHODS, f"Token Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(token=r))
         if self.film:
             for ratio in (0.2, 0.4, 0.5):
-                yield Row("methods", f"Frame Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(frame=r))
+                yield Row(METHODS, f"Frame Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(frame=r))
             for ratio in (0.1, 0.3, 0.5):
-                yield Row("methods", f"Block Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(block=r))
+                yield Row(METHODS, f"Block Cache {ratio:.0%}", f"{ratio:.0%}", lambda r=ratio: md(block=r))
             parts = (f"{all_three.options[part]:.0%} of {part}s" for part in ("token", "frame", "block"))
-            yield Row("methods", "all three", ", ".join(parts), best)
-        yield Row("methods", "ToMeSD 40%", "40%", lambda: self.tomesd(0.4))
+            yield Row(METHODS, "all three", ", ".join(parts), best)
+        yield Row(METHODS, "ToMeSD 40%", "40%", lambda: self.tomesd(0.4))
         for label, wanted in LAYERED.items():
-            yield Row("methods", label, "", lambda w=wanted: self.layered(w))
+            yield Row(METHODS, label, "", lambda w=wanted: self.layered(w))
         name = "all three" if self.film else "Token Cache 40%"
         for label, wanted in LAYERED.items():
-            yield Row("methods", f"{name} + {label}", "", lambda w=wanted: self.layered(w) + best())
+            yield Row(METHODS, f"{name} + {label}", "", lambda w=wanted: self.layered(w) + best())
         for ratio in (0.75, 0.5):
             plan = omnicache.methods()["fewer-steps"].plan(ratio=ratio)
-            yield Row("methods", f"fewer steps, {ratio:.0%} of them", "", lambda plan=plan: plan)
+            yield Row(METHODS, f"fewer steps, {ratio:.0%} of them", "", lambda plan=plan: plan)
         if self.film:
             for placement in ("s2t-t2s", "s2s-t2t"):
                 yield Row("placement", placement.upper(), "30%, 30%", lambda p=placement: md(frame=0.3, block=0.3, placement=p))
@@ -132,6 +137,7 @@ def study(name: str, a: argparse.Namespace) -> None:
     path, rows = a.out / f"multidimensional-{name}.json", Rows(task, a.work)
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     quality = Quality(task, a.batch, a.work)
+    whole_and_part = cache(lambda every: quality if every == 1 else quality.thinned(every))
 
     def keep() -> None:
         a.out.mkdir(parents=True, exist_ok=True)
@@ -161,10 +167,11 @@ def study(name: str, a: argparse.Namespace) -> None:
                 found[part] = have
             return have is not None
 
-        if a.only in ("all", "quality") and not done("quality", "samples", samples):
-            found["quality"], made = quality.of(plan)
+        drawn = whole_and_part(1 if row.group == METHODS else THINNED)
+        if a.only in ("all", "quality") and not done("quality", "samples", len(drawn.task.inputs)):
+            found["quality"], made = drawn.of(plan)
             if task.frames > 1:
-                found["quality"]["motion"] = motion(task, made, quality.uncached)
+                found["quality"]["motion"] = motion(drawn.task, made, drawn.uncached)
         if a.only in ("all", "speed") and not done("speed", "pairs", a.pairs):
             found["speed"] = speed(pipe, lambda: task.draw(0, a.at_once), plan, a.pairs) | {"at_once": a.at_once}
         keep()

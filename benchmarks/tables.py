@@ -29,7 +29,8 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         f"# {record['model']} ({record['class']})",
         "",
-        f"{record['steps']} steps, guidance {record['guidance'] or 'none'}, {base.get('samples', 0)} {unit}s, {record['device']}, "
+        f"{record['steps']} steps, guidance {record['guidance'] or 'none'}, {base.get('samples', 0)} {unit}s (of the experiments, "
+        f"every table but the first, each fourth), {record['device']}, "
         f"torch {record['torch']}, {record['when']}. Speed is that of the denoiser, a median of interleaved pairs; everything with "
         "its 95 % interval. PSNR and SSIM are to the uncached samples of the same seeds, KID to uncached samples of other seeds in "
         f"the features of the model's judge. Energy is what {record['watts']:g} W would take in the denoiser's time.",
@@ -86,12 +87,19 @@ def _claims(rows: dict[str, Any]) -> list[str]:
         for other in others:
             if not all("quality" in rows.get(key, {}) for key in (better, other)):
                 continue
-            a, b = (torch.tensor(rows[key]["quality"]["psnr_each"]) for key in (better, other))
+            a, b = _same(*(rows[key]["quality"]["psnr_each"] for key in (better, other)))
             found = mean95(a - b)
             verdict = "holds" if found["low"] > 0 else "is refuted" if found["high"] < 0 else "is not decided"
             gap = _span(found, 2)
             lines.append(f"{rows[better]['label']} is better than {rows[other]['label']}: {verdict} ({gap} dB, same seeds).")
     return lines
+
+
+def _same(a: list[float], b: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What two rows say of the inputs of both, where one of them was drawn for every so-manieth input."""
+    count = min(len(a), len(b))
+    first, second = (torch.tensor(one[:: len(one) // count]) for one in (a, b))
+    return first, second
 
 
 def _together(rows: dict[str, Any]) -> list[str]:

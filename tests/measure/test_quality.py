@@ -29,16 +29,19 @@ class Drawn:
 
     name, steps, guidance = "drawn", 10, 2.0
 
-    def __init__(self, count=12, frames=1, first=0):
-        self.pipe, self.frames, self.first, self.calls = Pipe(dit()), frames, first, []
-        self.inputs = list(range(count))
+    def __init__(self, count=12, frames=1, first=0, every=1):
+        self.pipe, self.frames, self.first, self.every, self.calls = Pipe(dit()), frames, first, every, []
+        self.inputs = list(range(0, count, every))
 
     def with_other_seeds(self, further):
         return Drawn(len(self.inputs), self.frames, self.first + further)
 
+    def thinned(self, every):
+        return Drawn(len(self.inputs), self.frames, self.first, every)
+
     def draw(self, start, stop):
         self.calls.append((start, stop))
-        made = [self.pipe(label=1, generator=torch.Generator().manual_seed(self.first + i)) for i in range(start, stop)]
+        made = [self.pipe(label=1, generator=torch.Generator().manual_seed(self.first + i)) for i in self.inputs[start:stop]]
         pictures = torch.sigmoid(torch.cat(made)[:, :3].repeat(1, 1, 2, 2))
         return pictures if self.frames == 1 else torch.stack([pictures, pictures**2, pictures**3], 1)
 
@@ -86,6 +89,16 @@ def test_uncached_samples_are_drawn_once(tmp_path):
 def test_the_reference_has_other_seeds():
     quality = Quality(Drawn(6))
     assert not torch.equal(quality.reference, quality.features(quality.uncached))
+
+
+def test_every_third_sample_is_compared_with_the_uncached_ones_that_are_there():
+    whole = Quality(Drawn(12), batch=5)
+    each, few = whole.of(REUSE)[0]["psnr_each"], whole.thinned(3)
+    found, made = few.of(REUSE)
+    assert len(made) == found["samples"] == 4
+    assert found["psnr_each"] == pytest.approx(each[::3], abs=1e-3)
+    assert few.task.calls == [(0, 4)]  # with the plan, and not without
+    assert torch.equal(few.reference, whole.reference[::3])
 
 
 def test_of_clips_four_frames_each_are_judged():

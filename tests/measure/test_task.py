@@ -68,6 +68,14 @@ def test_inputs_are_spread_over_the_labels_and_each_has_a_seed(place):
     assert Task("prompts", ByPrompt(), count=3, steps=5).settings["num_inference_steps"] == 5
 
 
+def test_a_thinner_task_has_every_third_input_and_its_class(place):
+    task = Task("prompts", ByPrompt(), count=9)
+    assert task.classes.tolist() == [0, 1, 2] * 3  # worked out before, and not kept for the thinner one
+    few = task.thinned(4)
+    assert [str(one) for one in few.inputs] == ["prompt 0, seed 0", "prompt 4, seed 4", "prompt 8, seed 8"]
+    assert few.classes.tolist() == [0, 1, 2] and len(task.inputs) == 9
+
+
 def test_prompts_are_drawn_in_one_call_with_the_same_noise_every_time(place):
     task = Task("prompts", pipe := ByPrompt(), count=3)
     first, again = task.draw(0, 2), task.draw(0, 2)
@@ -91,16 +99,8 @@ def test_a_first_frame_and_how_it_moves_replace_those_of_the_usual_call(place):
 
 def test_guidance_that_grows_along_a_clip_is_given_by_its_largest(place):
     task = Task("firsts", ByFirstFrame(), count=3)
-    assert (
-        task.guidance == 2.0
-        and task.unit == "clip"
-        and set(task.settings)
-        == {
-            "max_guidance_scale",
-            "num_inference_steps",
-            "output_type",
-        }
-    )
+    assert (task.guidance, task.unit) == (2.0, "clip")
+    assert set(task.settings) == {"max_guidance_scale", "num_inference_steps", "output_type"}
 
 
 def test_other_inputs_are_none_of_the_task_as_long_as_there_are_such(place):

@@ -73,6 +73,12 @@ class Quality:
                 held = max(held, run.cache_bytes)
         return torch.cat(parts), held
 
+    def thinned(self, every: int) -> Quality:
+        """The same on every so-manieth input, with the uncached samples that are there."""
+        few = Quality(self.task.thinned(every), self.batch, self.folder)
+        few.uncached, few.reference = self.uncached[::every], self.reference[::every]
+        return few
+
     def of(self, plan: Plan | None) -> tuple[dict[str, Any], Tensor]:
         """Figures of a plan, as :meth:`judged` gives them, with ``cache_bytes``; and the samples it has drawn. ``None`` is the
         uncached pipeline."""
