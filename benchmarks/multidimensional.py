@@ -3,8 +3,9 @@
     python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
 Each row of the table of methods is drawn for 256 inputs (of clips 64, with four frames each for KID), each row of the experiments
-for every fourth of them, and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs. Writes ``multidimensional-MODEL.json`` and, as tables,
-``multidimensional-MODEL.md``; what the JSON holds already is not measured again, and one row more is written at a time.
+for every fourth of them, and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs.
+Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already is not measured
+again, and one row more is written at a time.
 ``--only quality`` may share the machine with something else, ``--only speed`` may not; ``--only tables`` writes the tables anew.
 
 Schedules of the Layered Cache are made on inputs that are not among the samples.
