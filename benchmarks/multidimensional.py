@@ -177,8 +177,8 @@ def study(name: str, a: argparse.Namespace) -> None:
             found["speed"] = speed(pipe, lambda: task.draw(0, a.at_once), plan, a.pairs) | {"at_once": a.at_once}
         keep()
         if (seconds := time.perf_counter() - began) > 1:
-            told = [f"{found['quality']['psnr']['mean']:.1f} dB"] * ("quality" in found)
-            told += [f"{found['speed']['speedup']['median']:.2f}x"] * ("speed" in found)
+            told = [f"{found['quality']['psnr']['mean']:.1f} dB"] if "quality" in found else []
+            told += [f"{found['speed']['speedup']['median']:.2f}x"] if "speed" in found else []
             print(f"{name}  {name_of_row}  {'  '.join(told)}  ({seconds:.0f} s)", flush=True)
     keep()
 

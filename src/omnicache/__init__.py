@@ -5,7 +5,7 @@
 >>> print(run)
 """
 
-from omnicache.api import cache, calibrate, disable, enable, methods, tune
+from omnicache.api import cache, calibrate, check, disable, enable, methods, tune
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.plan import Plan
@@ -13,7 +13,8 @@ from omnicache.policy import Policy
 from omnicache.registry import method
 
 __version__ = "0.1.0"
-__all__ = ["Guards", "OmniCacheError", "Plan", "Policy", "cache", "calibrate", "disable", "enable", "method", "methods", "tune"]
+__all__ = ["Guards", "OmniCacheError", "Plan", "Policy"]
+__all__ += ["cache", "calibrate", "check", "disable", "enable", "method", "methods", "tune"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,10 +1,10 @@
-"""The verbs: ``cache``, ``enable``, ``disable``, ``calibrate``, ``methods``."""
+"""The verbs: ``cache``, ``enable``, ``disable``, ``calibrate``, ``tune``, ``check``, ``methods``."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 
 import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
+from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
@@ -22,11 +23,13 @@ from omnicache.models.discover import block_lists, discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
+from omnicache.runtime.call import latent_shape
 from omnicache.runtime.hook import is_compiled
 from omnicache.runtime.ranks import check_group, ranks_of
 from omnicache.runtime.runs import request
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
+from omnicache.sampler import described
 
 _enabled: WeakKeyDictionary[nn.Module, ref[Session]] = WeakKeyDictionary()
 """Weak on both sides: the hooks hold the session, so that a model that is forgotten while enabled can go."""
@@ -247,8 +250,9 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
                 f"Calibration looks at whole sequences, and {type(model).__name__} is split over several processes. Calibrate in "
                 "one process, save the plan (plan.save(path)), and enable the file on every rank."
             )
-    plan = entry.calibrate(pipe, listed, call, progress, **ours)
-    return replace(plan, made_for=made_for(pipe, call))
+    with _watched(denoisers(pipe)[0]) as seen:
+        plan = entry.calibrate(pipe, listed, call, progress, **ours)
+    return replace(plan, made_for=made_for(pipe, call) | seen)
 
 
 def tune(
@@ -291,7 +295,24 @@ def tune(
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Tuning measures uncached runs. Call omnicache.disable(pipe) first.")
-    return search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
+    with _watched(denoisers(pipe)[0]) as seen:
+        plan = search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
+    return replace(plan, made_for={**plan.made_for, **seen})
+
+
+def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:
+    """Compare what a plan was made for with a pipeline and the arguments of its calls, without running anything.
+
+    >>> for difference in omnicache.check(pipe, "mine.plan.json", num_inference_steps=20):
+    ...     print(difference)
+
+    Returns:
+        One :class:`Difference` for each thing that the plan was made for: model, scheduler, steps, guidance. Each is "fine", or
+        "measured elsewhere" (it runs, and figures do not hold), or "refused", with what to do. Arguments that are not given count
+        with the pipeline's own values. The size of the latents shows in a run, which notes it.
+    """
+    loaded = plan_of(plan)
+    return differences(loaded, fingerprint(denoisers(pipe)[0]), pipe, call)
 
 
 def methods() -> dict[str, registry.Method]:
@@ -300,8 +321,28 @@ def methods() -> dict[str, registry.Method]:
 
 
 def made_for(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
-    """What a plan that was measured on a pipeline fits: its denoiser, and the arguments of its calls that are plain values."""
-    return fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
+    """What a plan that was measured on a pipeline fits: its denoiser, its scheduler, and the arguments of its calls that are plain
+    values."""
+    found = fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
+    return found | ({"scheduler": described(pipe.scheduler)} if with_scheduler(pipe) is not None else {})
+
+
+@contextmanager
+def _watched(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """Gets the shape of the latents that the denoiser is given, without the batch, if it is always the same."""
+    shapes: set[tuple[int, ...]] = set()
+    found: dict[str, Any] = {}
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        shapes.add(latent_shape((*args, *kwargs.values())))
+
+    handle = model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()
+        if len(shapes) == 1 and (shape := shapes.pop()):
+            found["latents"] = shape
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:

@@ -126,6 +126,27 @@ class Plan:
             {p.method: p.measured for p in (self, other) if p.measured},
         )
 
+    def for_steps(self, total: int) -> Plan:
+        """This plan for runs of ``total`` sampler steps: what it computes at a noise level, it computes at the nearest one.
+
+        Nothing is measured anew, so that it says what was done and no figures. Rules that count steps ("every third") stay as they
+        are, and so does all that does not depend on the number of steps.
+
+        Raises:
+            OmniCacheError: it holds numbers that are fitted to its own steps.
+        """
+        was = self.made_for.get("num_inference_steps")
+        if total == was:
+            return self
+        try:
+            policies = tuple(_for_steps(p, total) for p in self.policies)
+        except OmniCacheError as no:
+            raise OmniCacheError(
+                f"{self.method} cannot be carried over to {total} steps: {no}. Calibrate again with num_inference_steps={total}."
+            ) from None
+        told = {"carried_over": {"num_inference_steps": was}}
+        return replace(self, policies=policies, made_for={**self.made_for, "num_inference_steps": total}, measured=told)
+
     def with_measured(self, **figures: Any) -> Plan:
         return replace(self, measured={**self.measured, **figures})
 
@@ -211,6 +232,20 @@ class Plan:
             parts += [f"but for {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
             lines.append("  " + ", ".join(parts))
         return "\n".join(lines)
+
+
+def _for_steps(part: Any, total: int) -> Any:
+    """A value for runs of ``total`` steps: by its own ``for_steps``, or by those of its parts."""
+    if hasattr(part, "for_steps"):
+        return part.for_steps(total)
+    if is_dataclass(part) and not isinstance(part, type):
+        own = {f.name: getattr(part, f.name) for f in fields(part) if f.init}
+        new = {name: _for_steps(value, total) for name, value in own.items()}
+        return replace(part, **new) if any(new[k] is not own[k] for k in own) else part
+    if isinstance(part, tuple):
+        new_parts = tuple(_for_steps(p, total) for p in part)
+        return new_parts if any(a is not b for a, b in zip(new_parts, part, strict=True)) else part
+    return part
 
 
 def _encode(part: Any) -> Any:

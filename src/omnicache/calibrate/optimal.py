@@ -16,6 +16,7 @@ from omnicache.calibrate.steps.tape import record
 from omnicache.errors import OmniCacheError
 from omnicache.plan import Plan
 from omnicache.registry import Range
+from omnicache.sampler import described
 
 POWERS = (0.5, 0.0, 1.0)
 
@@ -63,7 +64,7 @@ def calibrate_optimal(
     tried = [course.fitted(marks, history, inside) for marks in course.schedules(n - reused, probes)]
     errors = [course.error(one) for one in tried]
     best = tried[errors.index(min(errors))]
-    plan = omnicache_optimal(schedule=best.marks, weights=best.weights).with_measured(
+    plan = omnicache_optimal(schedule=best.marks, weights=best.weights, sampler=described(pipe.scheduler)).with_measured(
         schedule=best.marks,
         reuses=best.marks.count("."),
         growth=course.growth(probes),

@@ -8,6 +8,7 @@ import torch
 from omnicache.errors import OmniCacheError
 from omnicache.kernels import weighted_sum
 from omnicache.policy import Corrector, Sampling, value
+from omnicache.sampler import described
 
 Pairs = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Guided output and latents of computed steps, newest first."""
@@ -24,9 +25,11 @@ class Multistep(Corrector):
     Attributes:
         weights: per step None where it is computed; else the numbers of the latents now, and of the output and the latents of the
             last computed step, the one before it, and so on.
+        sampler: the scheduler that they were fitted to, in the words of ``sampler.described``; "" where it is not known.
     """
 
     weights: tuple[tuple[float, ...] | None, ...]
+    sampler: str = ""
 
     def __post_init__(self) -> None:
         if any(w is not None and len(w) % 2 == 0 for w in self.weights):
@@ -39,6 +42,14 @@ class Multistep(Corrector):
 
     def init(self) -> Pairs:
         return ()
+
+    def misfit(self, scheduler: Any) -> str | None:
+        if not self.sampler or (now := described(scheduler)) == self.sampler:
+            return None
+        return f"its numbers are fitted to the steps of {self.sampler}, and this is {now}. Calibrate again with it"
+
+    def for_steps(self, total: int) -> Multistep:
+        raise OmniCacheError(f"numbers that are fitted to {len(self.weights)} steps hold for no others")
 
     def sample(self, state: Any, given: Sampling) -> tuple[torch.Tensor, torch.Tensor, Any]:
         i = given.step.index

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -32,6 +33,11 @@ class NoiseCorrection(Corrector):
     channels: Annotated[int | None, Range(1)] = None
     mask: Annotated[str, Choice(("gaussian", "ideal"))] = "gaussian"
     frames: bool = False
+
+    def for_steps(self, total: int) -> NoiseCorrection:
+        n = len(self.gamma)
+        gamma = tuple(self.gamma[i * n // total] for i in range(total))
+        return replace(self, gamma=gamma, switch=self.switch * total // n if n else self.switch)
 
     def rehearse(self, step: Step) -> tuple[int, ...]:
         following = self.gamma[step.index + 1 : step.index + 4]

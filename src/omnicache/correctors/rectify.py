@@ -25,6 +25,10 @@ class Rectify(Corrector):
     slope: tuple[Numbers | None, ...]
     offset: tuple[Numbers | None, ...]
 
+    def for_steps(self, total: int) -> Rectify:
+        n = len(self.slope)
+        return Rectify(*(tuple(table[i * n // total] for i in range(total)) if n else () for table in (self.slope, self.offset)))
+
     def apply(self, state: Any, step: Step, estimate: torch.Tensor) -> torch.Tensor:
         a, b = (table[step.index] if step.index < len(table) else None for table in (self.slope, self.offset))
         if a is None or b is None:

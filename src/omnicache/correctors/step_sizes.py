@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import torch
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import Corrector, Sampling, value
 from omnicache.schema import Range
 
@@ -27,6 +28,11 @@ class StepSizes(Corrector):
 
     def init(self) -> float:
         return 1.0
+
+    def for_steps(self, total: int) -> StepSizes:
+        if not any(self.phi):
+            return self
+        raise OmniCacheError(f"sizes that are chosen for {len(self.phi)} steps hold for no others")
 
     def misfit(self, scheduler: Any) -> str | None:
         if _is_euler(scheduler):

@@ -20,7 +20,7 @@ from omnicache.triggers import Table
     needs_calibration=True,
     sweep={"reuse": (0.5, 0.7, 0.8, 0.86, 0.92)},
 )
-def omnicache_optimal(schedule: str = "", weights: tuple[tuple[float, ...] | None, ...] = ()) -> Plan:
+def omnicache_optimal(schedule: str = "", weights: tuple[tuple[float, ...] | None, ...] = (), sampler: str = "") -> Plan:
     """Computes the steps that tell most, and goes from one to the next by numbers fitted on calibration runs.
 
     Made by ``omnicache.calibrate(pipe, inputs, "omnicache-optimal", reuse=0.8)``.
@@ -28,6 +28,7 @@ def omnicache_optimal(schedule: str = "", weights: tuple[tuple[float, ...] | Non
     Args:
         schedule: one character a step, "#" computed and "." reused.
         weights: per step the numbers of ``Multistep``; None at computed steps.
+        sampler: the scheduler that these were fitted to; with another one the plan is refused.
     """
     if not schedule or set(schedule) - {"#", "."}:
         raise OmniCacheError(
@@ -40,6 +41,6 @@ def omnicache_optimal(schedule: str = "", weights: tuple[tuple[float, ...] | Non
             f"omnicache-optimal: option weights: {len(weights)} entries do not fit a schedule of {len(schedule)} steps; one a step "
             "is needed, None where it is computed."
         )
-    fix = Multistep(weights) if any(weights) else None
-    options = {"schedule": schedule, "weights": weights}
+    fix = Multistep(weights, sampler) if any(weights) else None
+    options = {"schedule": schedule, "weights": weights, "sampler": sampler}
     return Plan("omnicache-optimal", (Policy(Table(schedule), Denoiser(), fix=fix),), options)

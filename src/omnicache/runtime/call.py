@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,11 @@ class Call:
                 told += ((name, t.shape, t.dtype, t.device) for t in tensors_of(given))
         return tuple(told)
 
+    @property
+    def latents(self) -> tuple[int, ...]:
+        """The shape of what is denoised, without the batch; () if it is not known."""
+        return latent_shape(self.bound.values())
+
     @cached_property
     def time(self) -> float | None:
         """The timestep as a number: the largest, where frames or tokens have their own. May wait for a device."""
@@ -81,6 +86,11 @@ class Call:
     def condition(self) -> torch.Tensor | None:
         """What marks a guidance branch."""
         return next((v for n in CONDITIONS if isinstance(v := self.bound.get(n), torch.Tensor)), None)
+
+
+def latent_shape(given: Iterable[Any]) -> tuple[int, ...]:
+    """Of a denoiser's arguments the first tensor of three or more axes, without the batch; () if there is none."""
+    return next((tuple(x.shape[1:]) for x in given if isinstance(x, torch.Tensor) and x.ndim > 2), ())
 
 
 def _largest(numbers: Any) -> float:

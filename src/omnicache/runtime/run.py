@@ -240,6 +240,7 @@ class Run:
     def new_state(self, call: Call) -> BranchState:
         """Nothing kept yet, for calls like this one."""
         state = BranchState(call.geometry)
+        self.session.compare_latents(self, call)
         if self.session.plan.needs_grid:
             state.latent = latent_of(self.session.model.model, call.bound)
         state.condition = ref(call.condition) if call.condition is not None else None

@@ -34,6 +34,7 @@ from omnicache.runtime.runs import Runs
 from omnicache.runtime.sampling import exchanged, lagging
 from omnicache.runtime.streams import Args, Signature, rebuild, tensors_of
 from omnicache.runtime.trace import Record, Trace
+from omnicache.sampler import described
 
 
 class Session:
@@ -97,12 +98,27 @@ class Session:
             return
         told = [names for _, names in frames(self.model.model)]
         for name, then in self.plan.made_for.items():
+            if name == "scheduler":
+                self._differs(run, name, then, described(run.clock.scheduler) if run.clock is not None else then)
+                continue
             now = next((names[name] for names in told if name in names), None)
             if name == "num_inference_steps" and any(t.misfit(now) for t in self.plan.triggers if isinstance(now, int)):
                 continue  # said, and nothing is reused
-            if isinstance(now, (int, float)) and isinstance(then, (int, float)) and now != then:
-                self._say(f"The plan was calibrated with {name}={then}, and this run has {now}: what was measured does not hold.")
-                run.trace.note(self.notes[-1])
+            if isinstance(now, (int, float)) and isinstance(then, (int, float)):
+                self._differs(run, name, then, now)
+
+    def _differs(self, run: Run, name: str, then: Any, now: Any) -> None:
+        """Say so if it does."""
+        if now != then and run.disabled is None:
+            sentence = f"The plan was calibrated with {name}={then}, and this run has {now}: what was measured does not hold."
+            self._say(sentence)
+            run.trace.note(sentence)
+
+    def compare_latents(self, run: Run, call: Call) -> None:
+        """Say if they are of another size than when the plan was calibrated."""
+        then = self.plan.made_for.get("latents")
+        if then is not None and call.latents:
+            self._differs(run, "latents", tuple(then), call.latents)
 
     def _stepping(self, clock: Clock, inputs: Inputs) -> Inputs:
         """Before every scheduler step."""

@@ -159,7 +159,7 @@ def tune(
         tuning.solve()
     tuning.screen([name for name in wanted if name not in (OURS, "none")], lambda: time.monotonic() - began > seconds)
     plan = tuning.result()
-    return replace(plan, made_for=made_for(pipe, {**asked, "num_inference_steps": tuning.steps}))
+    return replace(plan, made_for={**plan.made_for, **made_for(pipe, {**asked, "num_inference_steps": tuning.steps})})
 
 
 def seconds_of(budget: str | float) -> float:

@@ -1,0 +1,74 @@
+"""How what a plan was made for differs from where it is to be used."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from omnicache.errors import OmniCacheError
+from omnicache.plan import Plan
+from omnicache.sampler import described
+
+Verdict = Literal["fine", "measured elsewhere", "refused"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that a plan was made for.
+
+    Attributes:
+        what: "model", "num_inference_steps", "guidance_scale".
+        then, now: its values.
+        verdict: "fine"; "measured elsewhere": it runs, and what was measured does not hold; "refused": it does not run.
+        why: a sentence where it is refused; else "".
+    """
+
+    what: str
+    then: Any
+    now: Any
+    verdict: Verdict
+    why: str = ""
+
+    def __str__(self) -> str:
+        told = f"{self.what}: {self.then}" + (f", here {self.now}" if self.now != self.then else "")
+        return f"{told}: {self.verdict}" + (f". {self.why}" if self.why else "")
+
+
+def differences(plan: Plan, found: Mapping[str, Any], pipe: Any, call: Mapping[str, Any]) -> list[Difference]:
+    """All that a plan was made for, each with whether it is the same here; see ``omnicache.check``. ``found`` is the fingerprint of
+    the denoiser."""
+    usual = inspect.signature(type(pipe).__call__).parameters if call or hasattr(pipe, "scheduler") else {}
+    told = []
+    for what, then in plan.made_for.items():
+        if what in found:
+            now, why = found[what], f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {plan.method!r})."
+            told.append(Difference(what, then, now, "fine") if now == then else Difference(what, then, now, "refused", why))
+        elif what == "latents":
+            continue
+        elif what == "scheduler":
+            now = described(getattr(pipe, "scheduler", None))
+            why = plan.misfit(pipe.scheduler) if hasattr(pipe, "scheduler") else None
+            told.append(_judged(what, then, now, why[:1].upper() + why[1:] + "." if why else ""))
+        else:
+            known = call.get(what, usual[what].default if what in usual else then)
+            told.append(_judged(what, then, known, _misfit(plan, known) if what == "num_inference_steps" else ""))
+    return told
+
+
+def _judged(what: str, then: Any, now: Any, why: str) -> Difference:
+    if now == then:
+        return Difference(what, then, now, "fine")
+    return Difference(what, then, now, "refused" if why else "measured elsewhere", why)
+
+
+def _misfit(plan: Plan, steps: Any) -> str:
+    """Why a plan cannot serve a run of so many steps, and what can be done; "" if it can."""
+    if not isinstance(steps, int) or not any(t.misfit(steps) for t in plan.triggers):
+        return ""
+    try:
+        plan.for_steps(steps)
+    except OmniCacheError as no:
+        return str(no)
+    return f"Its schedule is for another number of steps; plan.for_steps({steps}) carries it over, unmeasured."

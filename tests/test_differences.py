@@ -1,0 +1,152 @@
+"""A plan where it was not made: what differs is listed, noted in runs or refused, and schedules are carried over to other steps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+
+import omnicache
+from omnicache.correctors import Multistep, NoiseCorrection, Rectify, StepSizes
+from omnicache.errors import OmniCacheError
+from omnicache.granularity import Denoiser, Stack
+from omnicache.plan import Plan
+from omnicache.policy import Policy
+from omnicache.predictors import Hold, Residual
+from omnicache.sampler import described
+from omnicache.triggers import Every, First, Table
+
+from .methods.test_ertacache import Mixture
+from .methods.tiny import Pipe, dit
+
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return Pipe(Mixture(), FlowMatchEulerDiscreteScheduler(shift=2.0))
+
+
+@pytest.fixture(scope="module")
+def plan(pipe):
+    return omnicache.calibrate(
+        pipe, [1, 2], "omnicache-optimal", progress=False, reuse=0.6, num_inference_steps=STEPS, guidance="none"
+    )
+
+
+def told(pipe, plan, **call):
+    return {d.what: d for d in omnicache.check(pipe, plan, **call)}
+
+
+def test_a_plan_knows_model_scheduler_steps_guidance_and_size(plan):
+    assert set(plan.made_for) == {"model", "parameters", "scheduler", "num_inference_steps", "guidance", "latents"}
+    assert plan.made_for["latents"] == (4, 8, 8)
+    assert plan.made_for["scheduler"] == "FlowMatchEulerDiscreteScheduler(shift=2.0)"
+
+
+def test_where_it_was_made_all_is_fine(pipe, plan, tmp_path):
+    found = told(pipe, plan.save(tmp_path / "a.plan.json"), num_inference_steps=STEPS, guidance="none")
+    assert {d.verdict for d in found.values()} == {"fine"}
+    assert str(found["num_inference_steps"]) == "num_inference_steps: 10: fine"
+
+
+def test_an_argument_that_is_not_given_is_the_pipelines_own(pipe, plan):
+    other = replace(plan, made_for={**plan.made_for, "num_inference_steps": STEPS + 2})
+    assert told(pipe, other)["num_inference_steps"].now == STEPS  # the default of Pipe.__call__
+    assert told(pipe, other)["num_inference_steps"].verdict == "measured elsewhere"  # its schedule still is for ten
+
+
+def test_each_difference_has_its_verdict(pipe, plan):
+    found = told(Pipe(dit(), DDIMScheduler()), plan, num_inference_steps=8, guidance="batched")
+    verdicts = {name: d.verdict for name, d in found.items()}
+    refused = dict.fromkeys(("model", "parameters", "scheduler", "num_inference_steps"), "refused")
+    assert verdicts == {**refused, "guidance": "measured elsewhere"}
+    assert "omnicache.calibrate(pipe, inputs, 'omnicache-optimal')" in found["model"].why
+    assert "are fitted to the steps of FlowMatchEulerDiscreteScheduler(shift=2.0)" in found["scheduler"].why
+    assert "Calibrate again with num_inference_steps=8" in found["num_inference_steps"].why
+
+
+def test_numbers_fitted_to_one_sampler_are_not_used_with_another(plan):
+    other = Pipe(Mixture(), FlowMatchEulerDiscreteScheduler(shift=3.0))
+    plain = other(1)
+    with pytest.raises(OmniCacheError, match=r"shift=2\.0\), and this is .*shift=3\.0"), omnicache.cache(other, plan):
+        pass
+    with omnicache.cache(other.model, plan) as run, pytest.warns(UserWarning, match="Nothing was reused: its numbers are fitted"):
+        made = other(1)
+    assert torch.equal(made, plain) and "." not in run.computed
+
+
+def test_a_schedule_runs_with_another_sampler_and_says_so():
+    made_for = {"scheduler": "DDIMScheduler(clip_sample=False)"}
+    mine = Plan("mine", (Policy(Table("#.#.#.#.#."), Stack(), Residual(Hold())),), made_for=made_for)
+    pipe = Pipe(dit(), DDIMScheduler(clip_sample=False, beta_end=0.03))
+    assert told(pipe, mine)["scheduler"].verdict == "measured elsewhere"
+    with pytest.warns(UserWarning, match=r"scheduler=DDIM.*this run has .*beta_end=0\.03"), omnicache.cache(pipe, mine) as run:
+        pipe()
+    assert run.computed == "#.#.#.#.#." and any("beta_end" in note for note in run.trace.notes)
+
+
+def test_a_run_of_another_size_says_so():
+    mine = Plan("mine", (Policy(Table("#.#.#.#.#."), Stack(), Residual(Hold())),), made_for={"latents": [4, 8, 8]})
+    pipe = Pipe(dit())
+    with omnicache.cache(pipe, mine) as run:
+        pipe()
+        assert not run.trace.notes
+        with pytest.warns(UserWarning, match=r"latents=\(4, 8, 8\), and this run has \(4, 6, 6\)"):
+            pipe(shape=(4, 6, 6))
+    assert sum("latents" in note for note in run.trace.notes) == 1
+
+
+def test_schedulers_are_told_apart_by_what_is_their_own():
+    assert described(DDIMScheduler()) == "DDIMScheduler()"
+    assert described(DDIMScheduler(beta_end=0.03)) == "DDIMScheduler(beta_end=0.03)"
+    assert described(DDIMScheduler(trained_betas=torch.linspace(0.1, 0.2, 1000).numpy())).startswith(
+        "DDIMScheduler(trained_betas=[0.1"
+    )
+    assert described(object()) == "object"
+
+
+# --- carried over
+
+
+@pytest.mark.parametrize(
+    ("marks", "total", "wanted"),
+    [("#.#.#.#.#.", 5, "#####"), ("#....#....", 5, "#.#.."), ("#..#..", 12, "#.....#....."), ("##..#", 10, "#.#.....#.")],
+)
+def test_the_same_noise_levels_are_computed(marks, total, wanted):
+    mine = Plan("mine", (Policy(First(2) | Table(marks), Stack(), Hold()),), made_for={"num_inference_steps": len(marks)})
+    other = mine.for_steps(total)
+    assert other.policies[0].when == First(2) | Table(wanted)
+    assert other.made_for["num_inference_steps"] == total
+    assert other.measured == {"carried_over": {"num_inference_steps": len(marks)}}
+    assert mine.for_steps(len(marks)) is mine
+
+
+def test_a_correction_goes_with_the_steps_that_it_was_for():
+    marks, gamma = "#.#.#.", (None, 0.1, None, 0.3, None, 0.5)
+    mine = Plan("mine", (Policy(Table(marks), Denoiser(), Hold(), fix=NoiseCorrection(gamma, switch=4)),))
+    fix = mine.for_steps(12).policies[0].fix
+    assert fix.gamma == (None, None, 0.1, 0.1, None, None, 0.3, 0.3, None, None, 0.5, 0.5) and fix.switch == 8
+    rectify = Rectify(((1.0,), None), ((2.0,), None)).for_steps(4)
+    assert rectify == Rectify(((1.0,), (1.0,), None, None), ((2.0,), (2.0,), None, None))
+
+
+@pytest.mark.parametrize("fix", [Multistep((None, (1.0, 2.0, 3.0))), StepSizes((None, 0.5))])
+def test_numbers_that_are_fitted_to_their_steps_are_not_carried_over(fix):
+    mine = Plan("mine", (Policy(Table("#."), Denoiser(), Hold(), fix=fix),))
+    with pytest.raises(OmniCacheError, match=r"mine cannot be carried over to 9 steps: .* 2 steps hold for no others. Calibrate"):
+        mine.for_steps(9)
+
+
+def test_a_plan_without_a_schedule_stays_as_it_is():
+    mine = Plan("mine", (Policy(Every(3), Stack(), Hold()),))
+    assert mine.for_steps(30).policies == mine.policies
+
+
+def test_a_plan_that_was_carried_over_runs(pipe):
+    mine = Plan("mine", (Policy(Table("#..#..#..."), Stack(), Residual(Hold())),), made_for={"num_inference_steps": 10})
+    tiny = Pipe(dit())
+    assert "plan.for_steps(20) carries it over" in told(tiny, mine, num_inference_steps=20)["num_inference_steps"].why
+    with omnicache.cache(tiny, mine.for_steps(20)) as run:
+        tiny(num_inference_steps=20)
+    assert run.computed == "#.....#.....#......."
