@@ -10,6 +10,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import omnicache
 from omnicache.errors import OmniCacheError
 from omnicache.plan import Plan
+from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.goal import Goal
 from omnicache.tuning.search import seconds_of
 from omnicache.tuning.trial import Trial
@@ -105,10 +106,16 @@ def test_an_impossible_goal_is_refused_with_the_nearest(pipe, tmp_path):
         tune(pipe, tmp_path, speedup=11, psnr=98, methods="fewer-steps")
 
 
-@pytest.mark.parametrize("at", [1, 3, 8, 20, 45, 80])
+UNDISTURBED = {}
+"""The plan of a search that nobody killed, and its calls."""
+
+
+@pytest.mark.parametrize("at", [1, 3, 8, 45, 120])
 def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_path, monkeypatch, at):
-    whole = tune(pipe, tmp_path / "whole", psnr=40)
-    in_all, Drawing.calls = Drawing.calls, 0
+    if not UNDISTURBED:
+        UNDISTURBED["plan"] = tune(pipe, tmp_path / "whole", psnr=40)
+        UNDISTURBED["calls"], Drawing.calls = Drawing.calls, 0
+    whole, in_all = UNDISTURBED["plan"], UNDISTURBED["calls"]
     monkeypatch.setattr(Drawing, "killed_at", at)
     with pytest.raises(KeyboardInterrupt):
         tune(pipe, tmp_path / "killed", psnr=40)
@@ -169,6 +176,39 @@ def test_what_is_asked_for_wrongly_is_refused_at_once(pipe, tmp_path):
 @pytest.mark.parametrize(("text", "seconds"), [("10 min", 600), ("90 s", 90), ("2 h", 7200), (5, 5), ("7", 7)])
 def test_a_budget_is_a_time(text, seconds):
     assert seconds_of(text) == seconds
+
+
+def test_other_methods_are_tried_inside_the_computed_steps(pipe, tmp_path):
+    plan = tune(pipe, tmp_path, psnr=40, methods="omnicache-optimal")
+    inside = [label for label in tried(plan) if label.endswith("inside")]
+    assert inside and all("cfg-cache" in label for label in inside)
+    (why,) = (why for label, why in plan.measured["tuned"]["refused"].items() if "omnicache-md" in label)
+    assert "finds nothing to cache in Mixture" in why
+
+
+def test_compositions_are_searched_where_they_score():
+    asked = []
+
+    def score(computed, inside, options):
+        asked.append((computed, inside, options))
+        if inside == "cfg-cache":
+            raise OmniCacheError("not here")
+        return 10 * options["token"] - computed
+
+    compose(50, 10, score, lambda: False)
+    assert len(asked) <= COUNT and sum(name == "cfg-cache" for _, name, _ in asked) == 1
+    assert all(10 <= computed <= 16 for computed, _, _ in asked)
+    first, second = asked[: len(asked) // 2], asked[len(asked) // 2 :]
+    assert max(10 * o["token"] - c for c, name, o in second if o.get("token")) >= max(
+        10 * o["token"] - c for c, name, o in first if o.get("token")
+    )
+    again = list(asked)
+    asked.clear()
+    compose(50, 10, score, lambda: False)
+    assert asked == again, "the same scores lead the same way"
+    asked.clear()
+    compose(50, 10, score, lambda: len(asked) >= 3)
+    assert len(asked) == 3
 
 
 def test_a_goal_of_both_takes_the_fastest_that_is_both():

@@ -32,17 +32,24 @@ class Optimal:
         self.steps = steps
         self._course: Course | None = None
 
-    def label(self, computed: int) -> str:
-        return f"{OURS}, {computed} of {self.steps} steps computed"
+    def label(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> str:
+        return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {told(inside, options or {})} inside" if inside else "")
 
-    def plan(self, computed: int) -> Plan:
-        path = self.folder / f"{OURS}-{computed}.plan.json"
+    def plan(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> Plan:
+        """With so many computed steps, and a method with its options inside them.
+
+        Raises:
+            OmniCacheError: that method does not apply.
+        """
+        name = "-".join([str(computed), *([inside, *(f"{v:g}" for v in (options or {}).values())] if inside else [])])
+        path = self.folder / f"{OURS}-{name}.plan.json"
         try:
             return Plan.load(path)
         except OmniCacheError:  # there is none yet, or half of one
+            within = _plan(self.pipe, inside, options or {}) if inside else None  # before anything is drawn: it may not apply
             if self._course is None:
                 self._course = Course(self.pipe, self.inputs, self.call, self.progress)
-            asked = {"reuse": 1 - computed / self.steps, "measured": self._course, **self.call}
+            asked = {"reuse": 1 - computed / self.steps, "measured": self._course, "inside": within, **self.call}
             made = calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
             path.parent.mkdir(parents=True, exist_ok=True)
             made.save(path.with_suffix(".part")).replace(path)
@@ -56,8 +63,12 @@ def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], 
         for options in entry.settings:
             if entry.calibrates(options):
                 continue
-            told = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
-            yield f"{name}, {told}", lambda name=name, options=options: _plan(pipe, name, options)
+            yield told(name, options), lambda name=name, options=options: _plan(pipe, name, options)
+
+
+def told(name: str, options: Mapping[str, Any]) -> str:
+    """A method with its options, in words."""
+    return ", ".join([name, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())])
 
 
 def guarded(plan: Plan, guards: Guards | None) -> Plan:

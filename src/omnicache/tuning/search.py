@@ -1,4 +1,4 @@
-"""The search for a goal: a bisection of what is solved exactly, and a screening of the rest."""
+"""The search for a goal: a bisection of what is solved exactly, a screening of other methods, and compositions by Optuna."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import check_inputs, split_call
 from omnicache.measure.quality import mean95
 from omnicache.plan import Plan
+from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
 from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
@@ -93,6 +94,38 @@ class Tuning:
             _, label, plan = max(passed_over, key=lambda one: one[:2])
             self._trial(label, plan)
 
+    def compose(self, enough: Callable[[], bool]) -> None:
+        """Our own method with others inside its computed steps."""
+        own = [c for c in range(1, self.steps) if self.optimal.label(c) in self.trials]
+        reached = [c for c in own if self.goal.reached(self.trials[self.optimal.label(c)])]
+        if not reached or self.goal.memory is not None:  # what is inside is kept, too
+            return
+        best = min(reached) if self.goal.like is not None else max(reached)
+        try:
+            with bar("compositions  ", COUNT, self.progress) as done:
+                compose(self.steps, best, lambda *asked: (done(), self._score(*asked))[1], enough)
+        except OmniCacheError as no:
+            self.refused["compositions"] = str(no)
+
+    def _score(self, computed: int, inside: str, options: dict[str, Any]) -> float:
+        """Speed of what is like enough, or likeness of what is fast enough; below 0 what is neither, and what is far from like
+        enough on the first inputs is not timed."""
+        label = self.optimal.label(computed, inside, options)
+        try:
+            plan = guarded(self.optimal.plan(computed, inside, options), self.goal.guards)
+        except OmniCacheError as no:
+            self.refused[label] = str(no)
+            raise
+        like, fast = self.goal.like, self.goal.speedup
+        if like is not None:
+            first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
+            if (short := like - SCREEN - sum(first) / len(first)) > 0:
+                return -SCREEN - short
+        trial = self._trial(label, plan)
+        if not self.goal.reached(trial):
+            return min(trial.psnr - like if like is not None else 0.0, trial.speedup - fast if fast is not None else 0.0)
+        return trial.speedup if like is not None else trial.psnr
+
     def _own(self, computed: int) -> Trial:
         return self._trial(self.optimal.label(computed), guarded(self.optimal.plan(computed), self.goal.guards))
 
@@ -157,7 +190,13 @@ def tune(
     tuning = Tuning(pipe, listed, goal, asked, base, progress)
     if OURS in wanted:
         tuning.solve()
-    tuning.screen([name for name in wanted if name not in (OURS, "none")], lambda: time.monotonic() - began > seconds)
+
+    def enough() -> bool:
+        return time.monotonic() - began > seconds
+
+    tuning.screen([name for name in wanted if name not in (OURS, "none")], enough)
+    if OURS in wanted:
+        tuning.compose(enough)
     plan = tuning.result()
     return replace(plan, made_for={**plan.made_for, **made_for(pipe, {**asked, "num_inference_steps": tuning.steps})})
 
