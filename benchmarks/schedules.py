@@ -2,10 +2,10 @@
 
     python -m benchmarks.schedules emoji emoji-text [--samples 32]
 
-Each schedule computes the same number of steps, and each is drawn in three ways: with numbers fitted to it (as ``omnicache-optimal``
-does), with increments of the stack held, and with first-order Taylor forecasts of them. PSNR to the uncached samples of inputs
-that nothing was measured on, with 95 % intervals. Writes ``schedules.json`` and, as tables, ``schedules.md``; what is there already is
-not measured again.
+Each schedule computes the same number of steps, and each is drawn in three ways: with numbers fitted to it (as
+``omnicache-optimal`` does), with increments of the stack held, and with first-order Taylor forecasts of them. PSNR to the uncached
+samples of inputs that nothing was measured on, with 95 % intervals. Writes ``schedules.json`` and, as tables, ``schedules.md``;
+what is there already is not measured again.
 
 The schedules:
 
@@ -21,6 +21,7 @@ The schedules:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,7 @@ def curvature(course: Course, computed: int) -> list[str]:
 def accumulated(course: Course, computed: int) -> list[str]:
     outputs = course.uncached.outputs
     n = len(outputs)
-    pairs = zip(outputs, outputs[1:], strict=False)
+    pairs = itertools.pairwise(outputs)
     change = [0.0, *(float(((b - a).norm(dim=-1) / a.norm(dim=-1)).mean()) for a, b in pairs)]
 
     def at(limit: float) -> set[int]:

@@ -18,7 +18,7 @@ from omnicache.triggers import Table
     calibrate=calibrate_optimal,
     measures=Course,
     needs_calibration=True,
-    sweep={"reuse": (0.5, 0.7, 0.8, 0.86, 0.92)},
+    sweep={"reuse": (0.25, 0.5, 0.65, 0.8, 0.9)},
 )
 def omnicache_optimal(schedule: str = "", weights: tuple[tuple[float, ...] | None, ...] = (), sampler: str = "") -> Plan:
     """Computes the steps that tell most, and goes from one to the next by numbers fitted on calibration runs.
