@@ -23,7 +23,7 @@ from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
 from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
-from omnicache.tuning.trial import Trial
+from omnicache.tuning.trial import Trial, mean_and_error
 
 AUTO = (OURS, "taylorseer", "fewer-steps")
 FITTED = 4
@@ -55,7 +55,7 @@ class Tuning:
         if self.goal.like is not None:
             while low < high:
                 middle = (low + high) // 2
-                if self._psnr(middle) >= self.goal.like:
+                if self._sure(middle) >= self.goal.like:
                     high = middle
                 else:
                     low = middle + 1
@@ -123,16 +123,17 @@ class Tuning:
                 return -SCREEN - short
         trial = self._trial(label, plan)
         if not self.goal.reached(trial):
-            return min(trial.psnr - like if like is not None else 0.0, trial.speedup - fast if fast is not None else 0.0)
+            return min(trial.sure - like if like is not None else 0.0, trial.speedup - fast if fast is not None else 0.0)
         return trial.speedup if like is not None else trial.psnr
 
     def _own(self, computed: int) -> Trial:
         return self._trial(self.optimal.label(computed), guarded(self.optimal.plan(computed), self.goal.guards))
 
-    def _psnr(self, computed: int) -> float:
+    def _sure(self, computed: int) -> float:
         plan = guarded(self.optimal.plan(computed), self.goal.guards)
         found, _ = self.gauge.likeness(self._key(self.optimal.label(computed)), plan, self.by)
-        return sum(found) / len(found)
+        mean, error = mean_and_error(found)
+        return mean - error
 
     def _fast(self, computed: int) -> float:
         plan = guarded(self.optimal.plan(computed), self.goal.guards)
@@ -143,7 +144,8 @@ class Tuning:
             key = self._key(label)
             found, held = self.gauge.likeness(key, plan, self.by)
             fast = self.gauge.speedup(key, plan)["speedup"]["median"]
-            self.trials[label] = Trial(label, plan, sum(found) / len(found), fast, held)
+            mean, error = mean_and_error(found)
+            self.trials[label] = Trial(label, plan, mean, fast, held, error)
         return self.trials[label]
 
     def _key(self, label: str) -> str:
