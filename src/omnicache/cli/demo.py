@@ -12,13 +12,13 @@ from rich.table import Table
 
 import omnicache
 from omnicache import zoo
-from omnicache.cli.calibrate import picture_data
 from omnicache.cli.common import chosen, err, load, print_json
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
 from omnicache.measure import Input, Task
 from omnicache.measure.comparison import Comparison, Contender, environment, rounded
 from omnicache.report import write_clips, write_grid, write_page
+from omnicache.report.calibration import picture_data
 
 
 class Size(NamedTuple):

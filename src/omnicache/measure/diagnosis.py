@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from omnicache.explain import not_faster
 from omnicache.measure.origins import Part, origins
@@ -76,7 +77,8 @@ def _speed(study: Study) -> list[str]:
 
 
 def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
-    said, drawn = list[str](), study.drawn
+    said: list[str] = []
+    drawn, first = study.drawn, study.drawn[0]
     ends = [one.end for one in drawn if one.end is not None]
     latents = f"the final latents are off by {statistics.fmean(ends):.1%}" if ends else ""
     if study.psnr is not None:
@@ -86,12 +88,12 @@ def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
         said.append(f"Pictures match the uncached ones at {mean:.1f} dB{between}: {judged} to tell apart (from {LIKE:g} dB on).")
     if latents:
         said.append(f"{latents[0].upper()}{latents[1:]}.")
-    strayed = drawn[0].look.strayed
+    strayed = first.look.strayed
     known = [(e, i) for i, e in enumerate(strayed) if math.isfinite(e)]
     if known and max(known)[0] > 0:
         error, at = max(known)
         said.append(f"The furthest step is number {at + 1} of {len(strayed)}: its output is {error:.0%} off the whole model's.")
-    if parts and (whole := drawn[0].end):
+    if parts and (whole := first.end):
         told = [f"only in {'steps' if p.last > p.first else 'step'} {p}, {p.error / whole:.0%}" for p in parts]
         said.append(f"With reuse {', '.join(told)} of the first input's final error would be left.")
     return said

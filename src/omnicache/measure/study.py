@@ -107,6 +107,21 @@ class Study:
         return {mark: statistics.median(seconds) for mark, seconds in by.items() if seconds}
 
     @property
+    def seconds_in(self) -> dict[str, dict[str, float]]:
+        """Where the seconds of a call go, ``"uncached"`` and ``"cached"``, each of the call of median length: by the marks of
+        ``run.computed``, and the ``rest``, outside of the denoiser."""
+        plain = sorted(self.pairs, key=lambda p: p.without.whole)[len(self.pairs) // 2]
+        within = sorted(self.pairs, key=lambda p: p.within.whole)[len(self.pairs) // 2]
+        records, by = within.run.trace.records, dict[str, float]()
+        marks = [r.mark for r in records] if len(records) == len(within.within.each) else ["#"] * len(within.within.each)
+        for mark, seconds in zip(marks, within.within.each, strict=True):
+            by[mark] = by.get(mark, 0.0) + seconds
+        return {
+            "uncached": {"#": plain.uncached, "rest": plain.without.whole - plain.uncached},
+            "cached": {**{mark: by[mark] for mark in "#o?." if mark in by}, "rest": within.within.whole - within.cached},
+        }
+
+    @property
     def trace(self) -> Trace:
         """Of the first input's run in which nothing but the denoiser was timed."""
         return self.pairs[-1].run.trace
@@ -158,7 +173,7 @@ def study(
     if "output_type" not in settings and "output_type" in inspect.signature(pipe.__call__).parameters:
         settings["output_type"] = "pt"
     calls = tuple(lambda i=i, one=one: {**settings, **as_call(pipe, one, seed + i)} for i, one in enumerate(listed))
-    names = [*labels, *(_words(one) for one in listed[len(labels) :])]
+    names = [*labels, *(_words(pipe, one) for one in listed[len(labels) :])]
     drawn = []
     with torch.no_grad():
         for i, one in enumerate(calls):
@@ -201,9 +216,10 @@ def _work(pipe: Any, plan: Plan, draw: Callable[[], Any]) -> float:
     return done / whole if whole else math.nan
 
 
-def _words(given: Any) -> str:
+def _words(pipe: Any, given: Any) -> str:
     """What an input asks for."""
-    if isinstance(given, Mapping):
-        plain = {k: v for k, v in given.items() if isinstance(v, (str, int, float, list, tuple))}
-        return ", ".join(str(v[0]) if isinstance(v, (list, tuple)) and len(v) == 1 else str(v) for v in plain.values()) or "unasked"
-    return str(given)
+    known = {number: name for name, number in (getattr(pipe, "labels", None) or {}).items()}
+    parts = list(given.values()) if isinstance(given, Mapping) else [given]
+    parts = [p[0] if isinstance(p, (list, tuple)) and len(p) == 1 else p for p in parts]
+    plain = [str(known.get(p, p)) for p in parts if isinstance(p, (str, int, float))]
+    return ", ".join(plain) or "unconditional"
