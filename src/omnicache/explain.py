@@ -58,6 +58,9 @@ def _slow(trace: Trace, plan: Plan) -> str | None:
     ideal = count / full
     if trace.speedup >= SLOW * ideal or each["#"] <= 0:
         return None
+    at_medians = each["#"] * count / sum(each[record.mark] for record in trace.records)
+    if at_medians >= SLOW * ideal:
+        return f"Single evaluations took long for their kind; else it would be {at_medians:.2f} times as fast. {_longest(trace)}"
     mark = max(others, key=lambda m: len(trace.seconds_by_mark[m]))
     records = sorted((r for r in trace.records if r.mark == mark), key=lambda r: r.reused)
     middle = records[len(records) // 2]
@@ -70,6 +73,15 @@ def _slow(trace: Trace, plan: Plan) -> str | None:
     said = f"{full} of {count} evaluations were computed, which would be {ideal:.2f} times as fast if the others cost nothing; but "
     said += f"{kind} takes {100 * each[mark] / each['#']:.0f} % of the time of a computed one: it {did}"
     return f"{said}. {_cheaper(plan)}"
+
+
+def _longest(trace: Trace) -> str:
+    """The evaluation that took longest for its kind."""
+    each, by = trace.seconds_each, {mark: iter(times) for mark, times in trace.seconds_by_mark.items()}
+    took = [(next(by[record.mark]) - each[record.mark], i, record.mark) for i, record in enumerate(trace.records)]
+    longer, at, mark = max(took)
+    first = "; the first of a process warms up, so draw once more" if at == 0 else ""
+    return f"Number {at + 1} took {longer + each[mark]:.2f} s, where {each[mark]:.3g} s is the median{first}."
 
 
 def _counted(modules: int) -> str:

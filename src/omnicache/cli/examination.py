@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from omnicache.api import enable
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import usual
 from omnicache.integrations.pipelines import as_call
-from omnicache.measure.comparison import rounded
+from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
 from omnicache.measure.study import study
 
@@ -49,15 +48,6 @@ def examined(
         "why_not_alike": list(told.likeness),
     }
     return finite(rounded(result))
-
-
-def finite(part: Any) -> Any:
-    """Without NaN and infinities, which JSON does not have: None in their place."""
-    if isinstance(part, dict):
-        return {k: finite(v) for k, v in part.items()}
-    if isinstance(part, list):
-        return [finite(v) for v in part]
-    return None if isinstance(part, float) and not math.isfinite(part) else part
 
 
 def show(found: dict[str, Any]) -> None:

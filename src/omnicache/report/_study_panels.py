@@ -64,10 +64,10 @@ def path_panel(study: Study) -> list[Panel]:
         return []
     points, times = both_paths(one.path, one.look.latents)
     larger = f" The distance between the two is drawn {times} times as large as it is." if times > 1 else ""
-    text = f"The latents of the first input, projected to three dimensions. An open circle is the noise, a full one the result.{larger}"
+    text = "The latents of the first input, projected to three dimensions; an open circle is the noise, a full one the result."
     names = ["uncached", "cached"]
     alt = "Two paths in three dimensions"
-    return [Panel("path", "From noise to result", text, path_colours(names), alt, trajectories(points, names))]
+    return [Panel("path", "From noise to result", text + larger, path_colours(names), alt, trajectories(points, names))]
 
 
 def memory_panel(study: Study) -> list[Panel]:

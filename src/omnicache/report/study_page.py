@@ -16,16 +16,14 @@ from omnicache.plan import Plan
 from omnicache.report import _human
 from omnicache.report._panels import panels
 from omnicache.report._picture import FRAMES_A_SECOND, clips, data_uris
-from omnicache.report._study_panels import error_panels, layer_panels, memory_panel
+from omnicache.report._study_panels import error_panels, layer_panels, memory_panel, path_panel
 from omnicache.report._svg import inline, variable, vega_svg
 from omnicache.report._template import render, written
 from omnicache.report.calibration import picture_data
 from omnicache.report.frontier_chart import frontier_chart
 from omnicache.report.strip import CLASSES, WORDS, Strip
 from omnicache.report.trials import trial_rows
-
-LONG = 160
-"""Characters of a value above which it is cut: schedules and fitted numbers are in the plan's file."""
+from omnicache.report.words import clauses, glosses, told
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,14 @@ def write_study(found: Diagnosis, about: About, out: Path) -> Path:
         ticks=Strip.ticks(len(marks)),
         errors=error_panels(study),
         layers=layer_panels(study),
-        memory=memory_panel(study),
+        along=path_panel(study) + memory_panel(study),
         charts=_frontier(about),
         tried=_tried(about),
         calibration=_calibration(study.plan),
         variable=variable,
-        words=plan_words(study.plan),
-        options=[f"{name} = {_short(value)}" for name, value in study.plan.options.items() if value is not None],
+        words=clauses(study.plan),
+        glosses=glosses(study.plan),
+        options=[f"{name} = {told(value)}" for name, value in study.plan.options.items() if value is not None],
         made_for=", ".join(f"{name} {_human.plain(value)}" for name, value in study.plan.made_for.items()),
         command=about.command,
     )
@@ -144,13 +143,8 @@ def _answer(study: Study) -> dict[str, Any]:
         caveats.append(f"It looks different: below {LIKE:g} dB people can tell such pictures from the uncached ones.")
     if "." not in (marks := study.drawn[0].look.run.computed) and not {"o", "?"} & set(marks) and study.plan.policies:
         caveats.append("Nothing was reused.")
-    return {
-        "fast": f"{ratio['median']:.2f} times as fast",
-        "between": between,
-        "like": like,
-        "said": _said(study),
-        "caveats": caveats,
-    }
+    fast = f"{ratio['median']:.2f} times as fast"
+    return {"fast": fast, "between": between, "like": like, "said": _said(study), "caveats": caveats}
 
 
 def _said(study: Study) -> str:
@@ -182,10 +176,8 @@ def _frontier(about: About) -> dict[str, str]:
         return {}
     alt = f"Speedup against PSNR of {len(rows)} settings"
     sizes = {"wide": (880, 420), "narrow": (300, 360)}
-    return {
-        kind: inline(vega_svg(frontier_chart(rows, *size, chosen=about.chosen)), f"frontier-{kind}", alt)
-        for kind, size in sizes.items()
-    }
+    drawn = {kind: frontier_chart(rows, *size, chosen=about.chosen) for kind, size in sizes.items()}
+    return {kind: inline(vega_svg(chart), f"frontier-{kind}", alt) for kind, chart in drawn.items()}
 
 
 def _tried(about: About) -> str:
@@ -202,20 +194,3 @@ def _calibration(plan: Plan) -> list[Any]:
         return []
     labels = [f"input {chr(65 + i % 26)}" for i in range(len(plan.measured.get("points", ())))]
     return panels(picture_data(plan, labels))
-
-
-def plan_words(plan: Plan) -> list[str]:
-    """A sentence for each clause of a plan."""
-    found = []
-    if plan.steps < 1:
-        found.append(f"Run {plan.steps:.0%} of the sampler's steps.")
-    for p in plan.policies:
-        said = f"Compute when {_short(p.when)}, at {_short(p.where)}; else {_short(p.how)}"
-        said += f", but for {_short(p.which)}" if p.which is not None else ""
-        found.append(said + (f"; fix with {type(p.fix).__name__}" if p.fix is not None else "") + ".")
-    return found
-
-
-def _short(value: Any) -> str:
-    told = _human.plain(value)
-    return told if len(told) <= LONG else told[: LONG - 1] + "…"

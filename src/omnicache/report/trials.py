@@ -7,8 +7,8 @@ from typing import Any
 
 
 def trial_rows(tried: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of ``{"label", "speedup", "psnr"}``; those without a figure are left out. The method is what stands before the first comma
-    of a label, unless it is given."""
+    """Rows of ``{"label", "speedup", "psnr"}``, and ``"method"`` where that is not what stands before the label's first comma;
+    without those that lack a figure."""
     rows = [
         {
             "label": str(one["label"]),
