@@ -36,7 +36,7 @@ def _computed(trace: Trace, plan: Plan) -> str | None:
     if not remarks:
         return None
     most = max(remarks, key=lambda remark: remark.steps)
-    more = " or take more steps" if most.field == "count" else ""
+    more = " or take more steps" if most.option in ("warmup", "tail") else ""
     share = "" if full == len(strip) else f"{full} of {len(strip)} steps were computed. "
     return f"{share}{most.said}: try {_option(most, plan)}{more}."
 
@@ -44,8 +44,8 @@ def _computed(trace: Trace, plan: Plan) -> str | None:
 def _option(remark: Remark, plan: Plan) -> str:
     """The option of the plan that a trigger's number comes from, with the better one; the trigger's own word if none does."""
     same = [k for k, v in plan.options.items() if isinstance(v, (int, float)) and not isinstance(v, bool) and v == remark.now]
-    name = remark.field if remark.field in same else next(iter(same), f"a {remark.field}")
-    return f"{name}={remark.better:g}" if same else f"{name} of {remark.better:g}"
+    name = remark.option if remark.option in same else same[0] if len(same) == 1 else None
+    return f"{name}={remark.better:g}" if name is not None else f"a {remark.option} of {remark.better:g}"
 
 
 def _slow(trace: Trace, plan: Plan) -> str | None:

@@ -107,14 +107,14 @@ class Remark:
     Attributes:
         said: a clause without its full stop: "3 of 12 steps are the first ones".
         steps: how many computed steps it accounts for.
-        field: the name of the trigger's number.
+        option: what methods call the number: "threshold", "warmup".
         now: what it is.
         better: what would have had more steps reused.
     """
 
     said: str
     steps: int
-    field: str
+    option: str
     now: float
     better: float
 

@@ -100,9 +100,10 @@ def _model_of(plan: Plan, path: Path) -> str:
 def _asked(pipe: Any, record: Record, others: list[str]) -> tuple[list[str], list[dict[str, Any]]]:
     """The inputs, and their names."""
     wanted = others or list(record.inputs)
+    if not wanted and record.images:  # the run was asked nothing: what is usual
+        return [str(one["input"]) for one in record.images[:1]], inputs_of(pipe, [], usual=usual(record.model))
     known = zoo.inputs(record.model) if record.model in zoo.names() else {}
     if known and all(name in known for name in wanted):
         names = wanted[:MOST] or list(known)[:: max(1, len(known) // MOST)][:MOST]
         return names, [known[name] for name in names]
-    asked = inputs_of(pipe, wanted, usual=usual(record.model))[:MOST]
-    return wanted[:MOST], asked
+    return wanted[:MOST], inputs_of(pipe, wanted, count=MOST, usual=usual(record.model))[:MOST]

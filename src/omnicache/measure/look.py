@@ -167,7 +167,7 @@ def _handed_on(ran: dict[str, list[float]], off: dict[str, list[float]], whole: 
     """Without what layers hand on that are passed over and followed by another such: it is what they were given."""
     names = list(ran)
     found = {}
-    for name, after in zip(names, [*names[1:], None], strict=True):
+    for name, after in zip(names, [*names[1:], None], strict=False):
         last = [1.0] * len(ran[name]) if after is None else ran[after] if whole else [0.0] * len(ran[name])
         found[name] = [e if r > 0 or n > 0 else math.nan for e, r, n in zip(off[name], ran[name], last, strict=True)]
     return found

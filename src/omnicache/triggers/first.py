@@ -19,4 +19,4 @@ class First(Trigger):
         total = len(seen.steps)
         taken = min(self.count, total)
         said = f"{taken} of {total} steps are the first ones, which are always computed"
-        return (Remark(said, taken, "count", self.count, max(1, total // 6)),) if taken > max(1, total // 6) else ()
+        return (Remark(said, taken, "warmup", self.count, max(1, total // 6)),) if taken > max(1, total // 6) else ()

@@ -21,4 +21,4 @@ class Last(Trigger):
         total = len(seen.steps)
         taken = min(self.count, total)
         said = f"{taken} of {total} steps are the last ones, which are always computed"
-        return (Remark(said, taken, "count", self.count, max(1, total // 6)),) if taken > max(1, total // 6) else ()
+        return (Remark(said, taken, "tail", self.count, max(1, total // 6)),) if taken > max(1, total // 6) else ()
