@@ -141,6 +141,13 @@ class Study:
         return [statistics.fmean(step) for step in zip(*each, strict=True)]
 
     @property
+    def repair(self) -> str:
+        """The name of the corrector that acts at the sampler, so that the denoiser's output is not yet what the step is made of; ""
+        if there is none."""
+        fixing = self.plan.fixing
+        return type(fixing.fix).__name__ if fixing is not None and fixing.fix is not None and fixing.fix.samples else ""
+
+    @property
     def cache_bytes(self) -> int:
         return max(one.look.run.cache_bytes for one in self.drawn)
 

@@ -44,6 +44,8 @@ def glosses(plan: Plan) -> list[tuple[str, str]]:
 
 def told(value: Any) -> str:
     """A value as one would write it, without what goes without saying: ``First(3) or Every(5)``."""
+    if isinstance(value, (tuple, list)) and any(isinstance(v, (tuple, list)) for v in value):
+        return f"({len(value)} lists)"
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(told, value[:FEW]))
         return f"({inside}, … {len(value)} in all)" if len(value) > FEW else f"({inside})"
