@@ -195,9 +195,9 @@ def test_in_a_browser_the_page_fits_and_its_sliders_move(page, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 def test_the_browser_sees_what_is_wrong(page, tmp_path):
-    wrong = "<p style='width:2000px'>wide</p><img src='https://example.org/x.png'><script>nowhere()</script></main>"
+    wrong = "<div style='width:2000px'>wide</div><img src='https://example.org/x.png'><script>nowhere()</script></main>"
     seen = looked_at(page.replace("</main>", wrong), tmp_path)
     for one in seen.values():
-        assert one["scroll"] > one["client"] and "P.null" in one["out"] and not one["loaded"]
+        assert one["scroll"] > one["client"] and "DIV.null" in one["out"] and not one["loaded"]
         assert any("nowhere" in problem for problem in one["problems"])
         assert any("blocked https://example.org" in problem for problem in one["problems"])

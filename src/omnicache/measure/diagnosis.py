@@ -92,10 +92,8 @@ def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
     known = [(e, i) for i, e in enumerate(strayed) if math.isfinite(e)]
     if known and max(known)[0] > 0:
         error, at = max(known)
-        before = f", before {study.repair} repairs it at the sampler" if study.repair else ""
-        said.append(
-            f"The furthest step is number {at + 1} of {len(strayed)}: its output is {error:.0%} off the whole model's{before}."
-        )
+        off = f"{error:.0%} off the whole model's" + (f", before {study.repair} repairs it" if study.repair else "")
+        said.append(f"The furthest step is number {at + 1} of {len(strayed)}: its output is {off}.")
     if parts and (whole := first.end):
         told = [f"only in {'steps' if p.last > p.first else 'step'} {p}, {p.error / whole:.0%}" for p in parts]
         said.append(f"With reuse {', '.join(told)} of the first input's final error would be left.")
