@@ -67,6 +67,7 @@ def recorded(folder: Path) -> tuple[Record, Plan]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("omnicache_run") != FORMAT:
             raise OmniCacheError(f"{str(path)!r} is of another version. Run its command again.")
-        return Record(**{**data, "inputs": tuple(data["inputs"])}), Plan.load(folder / PLAN)
+        lists = {name: tuple(data[name]) for name in ("inputs", "tried", "images")}
+        return Record(**{**data, **lists}), Plan.load(folder / PLAN)
     except (ValueError, KeyError, TypeError, OSError, AttributeError) as bad:
         raise OmniCacheError(f"{str(path)!r} cannot be read ({type(bad).__name__}: {bad}). Run its command again.") from None

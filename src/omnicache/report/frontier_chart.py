@@ -38,7 +38,7 @@ def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int
     picked = [row for row in points if row["label"] == chosen]
     layers.append(frame.dots(picked, "path-2", hollow=True, size=260))
     layers.append(frame.dots(picked, "path-2", hollow=False, size=90))
-    layers += _names(frame, points, edge, fewer)
+    layers += _names(frame, points, edge, fewer, chosen)
     return need("altair").layer(*layers).properties(width=width, height=height)
 
 
@@ -123,7 +123,11 @@ class Frame:
 
 
 def _names(
-    frame: Frame, points: Sequence[dict[str, Any]], edge: Sequence[dict[str, Any]], fewer: Sequence[dict[str, Any]]
+    frame: Frame,
+    points: Sequence[dict[str, Any]],
+    edge: Sequence[dict[str, Any]],
+    fewer: Sequence[dict[str, Any]],
+    chosen: str,
 ) -> list[Any]:
     """The frontier's labels, clear of points and lines, and one for the dashed line."""
     alt = need("altair")
@@ -133,7 +137,8 @@ def _names(
         if row["method"] != "fewer-steps":
             x = at[row["label"]][0]
             text = row["method"] if frame.width < 500 else row["label"]
-            wanted.append((at[row["label"]], (x, x), text, "accent"))
+            around = 6 if row["label"] == chosen else 0
+            wanted.append((at[row["label"]], (x - around, x + around), text, "accent"))
     if fewer:
         end = at[max(fewer, key=speed)["label"]]
         wanted.append((end, (end[0], end[0]), "fewer steps", "muted"))

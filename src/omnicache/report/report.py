@@ -54,8 +54,8 @@ def setting(found: Diagnosis, call: Mapping[str, Any]) -> list[str]:
     device = environment(next(denoisers_of(found).parameters()).device)
     told = [f"{call['num_inference_steps']} steps"] if "num_inference_steps" in call else []
     told += [f"guidance {call['guidance_scale']:g}"] if isinstance(call.get("guidance_scale"), (int, float)) else []
-    count = len(found.study.drawn)
-    told += [f"{count} input{'s' * (count > 1)}", f"{found.study.speed['pairs']} timed pairs", f"measured on {device['device']}"]
+    count, pairs = len(found.study.drawn), found.study.speed["pairs"]
+    told += [f"{count} input{'s' * (count > 1)}", f"{pairs} timed pair{'s' * (pairs > 1)}", f"measured on {device['device']}"]
     return told + ([f"load average {found.study.speed['load']:g}"] if found.study.speed["load"] is not None else [])
 
 

@@ -37,9 +37,12 @@ def clauses(plan: Plan) -> list[str]:
 
 
 def glosses(plan: Plan) -> list[tuple[str, str]]:
-    """The parts of a plan with what they do, each once."""
+    """The parts of a plan with what they do; of those that do the same, the first."""
     parts = [part for p in plan.policies for of in (p.when, p.where, p.how, p.which, p.fix) for part in _parts(of)]
-    return list(dict.fromkeys((told(part), _does(part)) for part in parts))
+    known: dict[str, str] = {}
+    for part in parts:
+        known.setdefault(_does(part), told(part))
+    return [(part, does) for does, part in known.items()]
 
 
 def told(value: Any) -> str:
