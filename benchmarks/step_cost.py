@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import omnicache
 from omnicache import zoo
@@ -33,25 +32,11 @@ from omnicache.triggers import Table
 STEPS = 50
 
 
-class _EachCall(Stopwatch):
-    """A stopwatch that keeps the time of every call."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__(module)
-        self.each: list[float] = []
-
-    def _timed(self, call: Any, args: Any, kwargs: Any) -> Any:
-        before = self.seconds
-        out = super()._timed(call, args, kwargs)
-        self.each.append(self.seconds - before)
-        return out
-
-
 def step_ratio(pipe: Any, draw: Any, policy: Policy, repeats: int) -> dict[str, float]:
     """Median seconds of a full and of a reused step in one run that alternates them, and the median of their ratios."""
     full, reused = [], []
     for _ in range(repeats):
-        with omnicache.cache(pipe, Plan("alternating", (policy,))), _EachCall(pipe.transformer) as watch:
+        with omnicache.cache(pipe, Plan("alternating", (policy,))), Stopwatch(pipe.transformer) as watch:
             draw()
         full += watch.each[2::2]
         reused += watch.each[3::2]

@@ -16,6 +16,7 @@ import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
+from omnicache.explain import why
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
@@ -75,7 +76,7 @@ class Caching:
         return request(name)
 
     def __str__(self) -> str:
-        return "\n".join(str(s.trace) for s in self.sessions)
+        return "\n".join("\n  ".join((str(trace), *why(trace, s.plan))) for s in self.sessions for trace in [s.trace])
 
     __repr__ = __str__
 

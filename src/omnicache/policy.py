@@ -80,6 +80,45 @@ class Moment:
     signals: Mapping[Signal, torch.Tensor | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a run shows a trigger afterwards, so that it can say why it computed.
+
+    Attributes:
+        steps: the evaluations of one branch, in order.
+        signals: of each, what was measured of the signals: one number a sample; None where there was nothing to compare with.
+        errors: of each, the error of its estimate where that was checked, else None.
+    """
+
+    steps: tuple[Step, ...]
+    signals: tuple[Mapping[Signal, torch.Tensor | None], ...]
+    errors: tuple[float | None, ...]
+
+    def worst(self, signal: Signal) -> list[float]:
+        """The largest of a signal's numbers at each step at which it was known, in order."""
+        known = [found for of in self.signals if (found := of.get(signal)) is not None]
+        return [float(found.float().nan_to_num(0).max()) for found in known if found.numel()]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Why a trigger computed as many steps as it did, with the one number of its own that would change it.
+
+    Attributes:
+        said: a clause without its full stop: "3 of 12 steps are the first ones".
+        steps: how many computed steps it accounts for.
+        option: what methods call the number: "threshold", "warmup".
+        now: what it is.
+        better: what would have had more steps reused.
+    """
+
+    said: str
+    steps: int
+    option: str
+    now: float
+    better: float
+
+
 class Signal:
     """Something measured at a step for triggers: see ``signals/``."""
 
@@ -153,6 +192,10 @@ class Trigger:
     def misfit(self, total: int | None) -> str | None:
         """Why this trigger cannot serve a run of ``total`` steps, as a sentence; None if it can."""
         return None
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        """Why it computed as many steps as it did, for people who wonder; nothing where its description says it all."""
+        return ()
 
     def __or__(self, other: Trigger) -> Trigger:
         from omnicache.triggers.combine import Or

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import omnicache
 from omnicache.cli import app
+from omnicache.cli.record import recorded
 from omnicache.zoo.classifier import Classifier
 
 from ..methods.tiny import dit
@@ -92,7 +93,10 @@ def test_all_methods_are_measured_and_shown_or_left_out_with_a_reason(demo):
         assert {"token": 0.2, "frame": 0.3, "block": 0.4}.items() <= runs["omnicache-md"]["options"].items()
     page = (out / "index.html").read_text(encoding="utf-8")
     assert f"4 {unit}s" in page and f'alt="{unit.capitalize()} 4, taylorseer"' in page
-    files = {"index.html", "grid.png"} | ({"clips.gif", "clips.webp"} if unit == "clip" else set())
+    record, plan = recorded(out)
+    assert record.model == result["model"] and record.chosen in runs and plan.method == runs[record.chosen]["method"]
+    assert [one["label"] for one in record.tried] == list(runs) and list(record.inputs) == result["inputs"]
+    files = {"index.html", "grid.png", "run.json", "plan.json"} | ({"clips.gif", "clips.webp"} if unit == "clip" else set())
     assert {path.name for path in out.iterdir()} == files
     if unit == "clip":
         shown = Image.open(out / "clips.gif")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,11 @@ import torch
 from omnicache.measure.bench.frontier import frontier
 from omnicache.report import write_bench
 
+from .browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
+
 for package in ("altair", "jinja2", "vl_convert", "PIL"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "omnicache[report]"')
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 CACHES = {"taylorseer": 9.0, "a-method-with-a-long-name": 4.0, "teacache": 0.2, "fora": -2.0, "toca": -6.0}
 """dB that each is ahead of fewer steps."""
 
@@ -158,42 +156,8 @@ def test_a_quick_look_says_so(tmp_path: Path) -> None:
     assert "A quick look" in page and "KID" not in text(page)
 
 
-PROBE = """
-<script>
-addEventListener("load", function () {
-  document.querySelectorAll("details").forEach(function (d) { d.open = true; });
-  var wide = document.documentElement.clientWidth;
-  parent.postMessage(JSON.stringify({
-    width: innerWidth, client: wide, scroll: document.documentElement.scrollWidth,
-    out: Array.from(document.querySelectorAll("main *")).filter(function (e) {
-      if (e.closest("thead") && wide < 860) return false;  // clipped to nothing there: the cells carry its words
-      var box = e.getBoundingClientRect(); return box.width > 1 && (box.right > wide + 1 || box.left < -1);
-    }).map(function (e) { return e.tagName + "." + e.getAttribute("class"); }),
-    loaded: Array.from(document.images).every(function (i) { return i.complete && i.naturalWidth > 0; })
-  }), "*");
-});
-</script>
-"""
-FRAMES = """<!doctype html><pre id="out"></pre><script>
-addEventListener("message", function (e) { document.getElementById("out").textContent += e.data + "\\n"; });
-</script><iframe src="index.html" style="width:1280px;height:900px;border:0"></iframe>
-<iframe src="index.html" style="width:390px;height:800px;border:0"></iframe>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to render the page with")
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 def test_the_page_fits_a_desk_and_a_phone(tmp_path: Path) -> None:
-    assert CHROMIUM
     page = write(tmp_path, result()).replace("style-src 'unsafe-inline'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'")
-    (tmp_path / "index.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    (tmp_path / "frames.html").write_text(FRAMES, encoding="utf-8")
-    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet += " --disable-component-update --disable-sync --hide-scrollbars --window-size=1400,1800 --virtual-time-budget=8000"
-    command = [CHROMIUM, *quiet.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run([*command, (tmp_path / "frames.html").as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    out = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert out
-    seen = {one["width"]: one for one in map(json.loads, html.unescape(out[1]).strip().splitlines())}
-    assert set(seen) == {1280, 390}
-    for width, one in seen.items():
-        assert one["scroll"] <= one["client"] == width
-        assert one["out"] == [] and one["loaded"]
+    opened = 'document.querySelectorAll("details").forEach(function (d) { d.open = true; }); return {};'
+    assert_fits(looked_at(page, tmp_path, opened))

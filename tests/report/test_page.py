@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +19,12 @@ from omnicache.report import write_calibration, write_grid, write_page
 from omnicache.report._panels import panels
 from omnicache.report.layer_chart import CHOSEN
 
+from .browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
+
 for package in ("altair", "jinja2", "matplotlib", "vl_convert", "PIL"):
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "omnicache[report]"')
 
 STEPS = 20
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 MARK = "fewer steps does better"
 
 
@@ -371,50 +370,23 @@ def test_colours_have_contrast_in_light_and_dark(tmp_path: Path) -> None:
 
 
 PROBE = """
-<script>
-addEventListener("load", function () {
   var radios = document.querySelectorAll("input[name=method]"), first = document.querySelectorAll("#trio b")[1].textContent;
   radios[0].click();
-  var wide = document.documentElement.clientWidth;
-  parent.postMessage(JSON.stringify({
-    width: innerWidth, client: wide, scroll: document.documentElement.scrollWidth,
-    out: Array.from(document.querySelectorAll("main *")).filter(function (e) {
-      if (e.closest("thead") && wide < 860) return false;  // clipped to nothing there: the cells carry its words
-      var box = e.getBoundingClientRect(); return box.width > 1 && (box.right > wide + 1 || box.left < -1);
-    }).map(function (e) { return e.tagName + "." + e.getAttribute("class"); }),
-    loaded: Array.from(document.images).every(function (i) { return i.complete && i.naturalWidth > 0; }),
+  return {
     first: first, second: document.querySelectorAll("#trio b")[1].textContent, wanted: radios[0].value,
     tiles: document.querySelectorAll("#trio .tile").length,
     columns: getComputedStyle(document.getElementById("trio")).gridTemplateColumns.split(" ").length
-  }), "*");
-});
-</script>
+  };
 """
-FRAMES = """<!doctype html><pre id="out"></pre><script>
-addEventListener("message", function (e) { document.getElementById("out").textContent += e.data + "\\n"; });
-</script><iframe src="index.html" style="width:1280px;height:900px;border:0"></iframe>
-<iframe src="index.html" style="width:390px;height:800px;border:0"></iframe>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to render the page with")
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 def test_page_fits_a_desk_and_a_phone_and_compares(tmp_path: Path) -> None:
-    assert CHROMIUM
     result = demo()
     result["runs"].append(run("a-method-of-another-family", 1.7, 28.0, label="a-method-of-another-family @ interval=3,order=2"))
-    page = write(tmp_path, result, calibration=calibration())
-    (tmp_path / "index.html").write_text(page.replace("</body>", PROBE + "</body>"), encoding="utf-8")
-    (tmp_path / "frames.html").write_text(FRAMES, encoding="utf-8")
-    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet += " --disable-component-update --disable-sync --hide-scrollbars --window-size=1400,1800 --virtual-time-budget=8000"
-    command = [CHROMIUM, *quiet.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run([*command, (tmp_path / "frames.html").as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    out = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert out
-    seen = {one["width"]: one for one in map(json.loads, html.unescape(out[1]).strip().splitlines())}
-    assert set(seen) == {1280, 390}
-    for width, one in seen.items():
-        assert one["scroll"] <= one["client"] == width
-        assert one["out"] == []
-        assert one["loaded"] and one["tiles"] == 24
+    seen = looked_at(write(tmp_path, result, calibration=calibration()), tmp_path, PROBE)
+    assert_fits(seen)
+    for one in seen.values():
+        assert one["tiles"] == 24
         assert one["first"] == "omnicache-trajectory" and one["second"] == one["wanted"] != one["first"]
     assert seen[1280]["columns"] == 9 and seen[390]["columns"] == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,26 +76,33 @@ def attached(pipe: Any, plan: Plan) -> Iterator[Session]:
 
 
 @contextmanager
-def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None, inside: Plan | None = None) -> Iterator[Session]:
-    """The pipeline with a policy attached that computes everything, and its latents collected as the scheduler sees them.
-
-    A plan ``inside`` acts in what is computed.
-
-    ``latents`` gets ``x_0 ... x_T`` of every run made inside; clear it between runs.
-    """
+def collected(scheduler: Any, latents: list[torch.Tensor]) -> Iterator[None]:
+    """``latents`` gets ``x_0 ... x_T`` of every run made inside, as the scheduler sees them; clear it between runs."""
 
     def around(plain: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         out = plain(*args, **kwargs)
-        if latents is not None:
-            sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
-            if not latents and sample is not None:
-                latents.append(sample.detach().float().clone())
-            after = out[0] if isinstance(out, tuple) else out.prev_sample
-            latents.append(after.detach().float().clone())
+        sample = kwargs.get("sample", args[2] if len(args) > 2 else None)
+        if not latents and sample is not None:
+            latents.append(sample.detach().float().clone())
+        after = out[0] if isinstance(out, tuple) else out.prev_sample
+        latents.append(after.detach().float().clone())
         return out
 
+    with tapped(scheduler, "step", around):
+        yield
+
+
+@contextmanager
+def watched(pipe: Any, policy: Policy, latents: list[torch.Tensor] | None = None, inside: Plan | None = None) -> Iterator[Session]:
+    """The pipeline with a policy attached that computes everything, and its latents collected; see :func:`collected`.
+
+    A plan ``inside`` acts in what is computed.
+    """
     policies = (policy, *inside.policies) if inside else (policy,)
-    with attached(pipe, Plan("calibration", policies, min_steps=0)) as session, tapped(pipe.scheduler, "step", around):
+    with ExitStack() as stack:
+        session = stack.enter_context(attached(pipe, Plan("calibration", policies, min_steps=0)))
+        if latents is not None:
+            stack.enter_context(collected(pipe.scheduler, latents))
         yield session
 
 

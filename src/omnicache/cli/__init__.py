@@ -1,4 +1,4 @@
-"""The command line: ``omnicache demo``, ``bench``, ``run``, ``calibrate``, ``tune``, ``methods``, ``doctor``."""
+"""The command line: ``omnicache demo``, ``bench``, ``run``, ``report``, ``calibrate``, ``tune``, ``methods``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from omnicache.cli import bench, calibrate, demo, doctor, methods, run, tune
+from omnicache.cli import bench, calibrate, demo, doctor, methods, report, run, tune
 from omnicache.errors import OmniCacheError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("run")(run.run)
+app.command("report")(report.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
 app.command("methods")(methods.methods)

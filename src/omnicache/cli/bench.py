@@ -13,6 +13,7 @@ from rich.table import Table
 
 from omnicache import zoo
 from omnicache.cli.common import chosen, err, load, print_json
+from omnicache.cli.record import Record
 from omnicache.cli.waiting import waiting
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
@@ -20,6 +21,7 @@ from omnicache.measure import Task
 from omnicache.measure.bench import Bench
 from omnicache.measure.bench.size import FULL, QUICK
 from omnicache.report import write_bench
+from omnicache.report.verdict import ALIKE
 
 WORDS = {"slower": "slower", "beyond": "beyond"}
 """In place of what a setting is ahead: slower than without a cache, faster than any fewer steps that were measured."""
@@ -62,9 +64,28 @@ def bench(
     result["command"] = "omnicache " + shlex.join(sys.argv[1:])
     (out / "bench.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     page = write_bench(result, pictures_of(work, result), out)
+    if (best := best_of(result)) is not None:
+        about = [{**{k: row[k] for k in ("label", "method")}, **figures_of(row)} for row in result["rows"]]
+        plan = next(work.plans.of(one.setting, one.key) for one in work.found if one.setting.label == best)
+        seen = tuple(one.label for one in task.inputs[:4])
+        Record(model, steps, guidance, seen, tried=about, chosen=best).save(out, plan)
     if as_json:
         print_json(result)
     show(result, [page, out / "bench.json"], err if as_json else Console(highlight=False))
+
+
+def best_of(result: dict[str, Any]) -> str | None:
+    """The label of the fastest setting that is hard to tell apart, of those that do not lose to fewer steps; else of the likest."""
+    rows = [row for row in result["rows"] if row["verdict"] not in ("reference", "worse", "slower")]
+    like = [row for row in rows if row["psnr"]["mean"] >= ALIKE]
+    if like:
+        return max(like, key=lambda row: row["speedup"]["median"])["label"]
+    return max(rows, key=lambda row: row["psnr"]["mean"])["label"] if rows else None
+
+
+def figures_of(row: dict[str, Any]) -> dict[str, float]:
+    """What a chart of settings needs."""
+    return {"speedup": row["speedup"]["median"], "psnr": row["psnr"]["mean"]}
 
 
 def pictures_of(work: Bench, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,6 +9,7 @@ import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.report import write_calibration
+from omnicache.report.calibration import picture_data
 
 
 def calibrate(
@@ -53,21 +54,3 @@ def calibrate(
     elif {"speedup", "error"} <= plan.measured.keys():
         err.print(f"{plan.measured['speedup']:.2f} times as fast; the final latent is off by {plan.measured['error']:.2%}")
     err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
-
-
-def picture_data(plan: omnicache.Plan, labels: list[str]) -> dict[str, Any]:
-    """What the calibration pictures show, from a plan's measurements."""
-    measured = plan.measured
-    if "rows" in measured:
-        return {key: measured[key] for key in ("rows", "weight", "lat", "saved")}
-    growth = measured["growth"]  # empty where the schedule was not chosen by error
-    error = [n * g or None for n, g in zip(measured["noise"], growth, strict=True)] if growth else None
-    return {
-        "error": error,
-        "points": measured["points"],
-        "labels": labels,
-        "similarity": measured["similarity"],
-        "curvature": measured["curvature"],
-        "gamma": measured["gamma"],
-        "schedule": measured["schedule"],
-    }

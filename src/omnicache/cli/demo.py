@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -12,13 +13,17 @@ from rich.table import Table
 
 import omnicache
 from omnicache import zoo
-from omnicache.cli.calibrate import picture_data
-from omnicache.cli.common import chosen, err, load, print_json
+from omnicache.cli.common import chosen as names_in
+from omnicache.cli.common import err, load, print_json
+from omnicache.cli.record import Record
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
 from omnicache.measure import Input, Task
 from omnicache.measure.comparison import Comparison, Contender, environment, rounded
 from omnicache.report import write_clips, write_grid, write_page
+from omnicache.report.calibration import picture_data
+from omnicache.report.run import Run
+from omnicache.report.verdict import Verdict
 
 
 class Size(NamedTuple):
@@ -58,7 +63,7 @@ def demo(
             f"The demo needs a shipped model ({', '.join(shown) or 'none'}), because those bring a judge of their pictures; "
             f"{model!r} is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
         )
-    names = [name for name in omnicache.methods() if name in SHOWN] if methods is None else chosen(methods)
+    names = [name for name in omnicache.methods() if name in SHOWN] if methods is None else names_in(methods)
     pipe = load(model)
     size = (QUICK if quick else SIZES)["clip" if zoo.frames(model) > 1 else "picture"]
     task = Task(model, pipe, images or size.images, steps)
@@ -90,9 +95,22 @@ def demo(
     files = [write_page(result, comparison.pictures, out, calibration), write_grid(comparison.pictures, result, out / "grid.png")]
     if task.frames > 1:
         files += [write_clips(comparison.pictures, result, out / name) for name in ("clips.gif", "clips.webp")]
+    best = Verdict.of(result, Run.all(result)).best
+    plans = {one.label: one.plan for one in contenders}
+    chosen = best.name if best is not None and best.name in plans else fastest(result, plans)
+    if chosen:
+        about = [{key: one[key] for key in ("label", "method", "speedup", "psnr")} for one in result["runs"]]
+        seen = tuple(one.label for one in task.inputs[:4])
+        Record(model, task.steps, task.settings.get("guidance_scale"), seen, tried=about, chosen=chosen).save(out, plans[chosen])
     if as_json:
         print_json(result)
     show(result, files, err if as_json else Console(highlight=False))
+
+
+def fastest(result: dict[str, Any], plans: Mapping[str, Any]) -> str:
+    """The label of the fastest method, where none keeps the pictures; "" if there is none."""
+    caches = [run for run in result["runs"] if run["label"] in plans and run["method"] not in ("none", "fewer-steps")]
+    return max(caches, key=lambda run: run["speedup"])["label"] if caches else ""
 
 
 def lineup(task: Task, others: list[Input], names: list[str], quick: bool) -> tuple[list[Contender], list[dict[str, str]]]:

@@ -10,7 +10,8 @@ from rich.table import Table
 
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
-from omnicache.cli.common import load, print_json, usual
+from omnicache.cli.common import load, print_json, read_options, usual
+from omnicache.cli.examination import examined, show
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
@@ -21,16 +22,26 @@ KINDS = ("stack", "block", "attention", "cross_attention", "mlp")
 
 def doctor(
     pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
-    text: Annotated[
-        str | None, typer.Option("--input", "-i", help="Prompt, or class by number or name, for a short trial.")
+    text: Annotated[str | None, typer.Option("--input", "-i", help="Prompt, or class by number or name, for the trial.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the trial: 12; with -m those of the model or plan.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="A method or plan file to look at closely: why not faster, why wrong?")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the trial.")] = 12,
+    option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the method, name=value.")] = [],  # noqa: B006
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Say what was found in a pipeline: sites, guidance passes, what each method would reuse and why not."""
+    """Say what was found in a pipeline and what each method would reuse; or why one method is not faster, or looks wrong."""
     loaded = load(pipe)
+    if method is not None:
+        found = examined(pipe, loaded, method, read_options(option), text, steps, guidance)
+        print_json(found) if as_json else show(found)
+        return
+    if option:
+        raise OmniCacheError("-o gives an option of a method; say which: -m taylorseer -o interval=4.")
+    steps = 12 if steps is None else steps
     model = discover(denoisers(loaded)[0])
-    call = settings_of(loaded, steps, usual=usual(pipe)) | as_call(
+    call = settings_of(loaded, steps, guidance, usual(pipe)) | as_call(
         loaded, inputs_of(loaded, [] if text is None else [text], usual=usual(pipe))[0], 0
     )
     draw(loaded, call)  # what fails without a cache is no method's fault

@@ -9,6 +9,7 @@ import typer
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.record import Record
 from omnicache.cli.saving import save
 from omnicache.integrations.pipelines import as_call
 
@@ -34,6 +35,7 @@ def run(
     rows = []
     guards = omnicache.Guards(memory=memory) if memory is not None else None
     with omnicache.cache(loaded, method, guards=guards, **read_options(option)) as running:
+        plan = running.plan
         for i, one in enumerate(asked):
             began = time.perf_counter()
             path, note = save(loaded, draw(loaded, {**call, **as_call(loaded, one, seed + i)}), out / f"{i:03d}")
@@ -47,6 +49,9 @@ def run(
             }
             if not as_json:
                 said = f"{path}  {seconds:.2f} s" + (f"\n{note}" if note else "")
-                err.print(f"{said}\n{trace}", soft_wrap=True, markup=False)
+                err.print(f"{said}\n{running}", soft_wrap=True, markup=False)
+    Record(pipe, steps, guidance, tuple(inputs), seed, images=rows).save(out, plan)
     if as_json:
         print_json({"model": pipe, "method": method, "steps": steps, "images": rows})
+    else:
+        err.print(f"All about it, on one page: omnicache report {out}", soft_wrap=True, markup=False)

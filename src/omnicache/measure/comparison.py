@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -183,3 +184,12 @@ def rounded(part: Any, digits: int = 4) -> Any:
     if isinstance(part, (list, tuple)):
         return [rounded(v, digits) for v in part]
     return part
+
+
+def finite(part: Any) -> Any:
+    """Without NaN and infinities, which JSON does not have: None in their place."""
+    if isinstance(part, dict):
+        return {k: finite(v) for k, v in part.items()}
+    if isinstance(part, list):
+        return [finite(v) for v in part]
+    return None if isinstance(part, float) and not math.isfinite(part) else part

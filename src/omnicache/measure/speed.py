@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 import omnicache
 from omnicache.api import Caching
@@ -17,54 +20,91 @@ from omnicache.plan import Plan
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Seconds in the denoiser of one call without and with a plan; what the latter made, and its run."""
+class Timed:
+    """One call of a pipeline.
 
-    uncached: float
-    cached: float
+    Attributes:
+        whole: its seconds.
+        each: seconds of every evaluation of the denoiser.
+    """
+
+    whole: float
+    each: tuple[float, ...]
+
+    @property
+    def denoiser(self) -> float:
+        """Seconds in the denoiser."""
+        return sum(self.each)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A call without and with a plan; what the latter made, and its run."""
+
+    without: Timed
+    within: Timed
     made: Any
     run: Caching
 
+    @property
+    def uncached(self) -> float:
+        """Seconds in the denoiser without the plan."""
+        return self.without.denoiser
+
+    @property
+    def cached(self) -> float:
+        """Seconds in the denoiser with it."""
+        return self.within.denoiser
+
 
 def pair(pipe: Any, call: Callable[[], Any], plan: Plan, cached_first: bool) -> Pair:
-    """Time ``call`` once without and once with the plan.
-
-    The denoiser alone is timed, on an accelerator with its work waited for.
-    """
+    """Time ``call`` once without and once with the plan, on an accelerator with its work waited for."""
     model = denoisers(pipe)[0]
 
-    def plain() -> float:
+    def timed() -> tuple[Timed, Any]:
         with Stopwatch(model) as watch:
-            call()
-        return watch.seconds
-
-    def cached() -> tuple[float, Any, Caching]:
-        with omnicache.cache(pipe, plan) as run, Stopwatch(model) as watch:
+            began = time.perf_counter()
             made = call()
-        return watch.seconds, made, run
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            took = time.perf_counter() - began
+        return Timed(took, tuple(watch.each)), made
+
+    def cached() -> tuple[Timed, Any, Caching]:
+        with omnicache.cache(pipe, plan) as run:
+            return *timed(), run
 
     if cached_first:
-        found, without = cached(), plain()
+        found, (without, _) = cached(), timed()
     else:
-        without, found = plain(), cached()
+        (without, _), found = timed(), cached()
     return Pair(without, *found)
 
 
+def pairs_of(pipe: Any, call: Callable[[], Any], plan: Plan, pairs: int = 9) -> list[Pair]:
+    """Time ``call`` without and with the plan, by turns, and which goes first by turns, too; after one call to warm up."""
+    with omnicache.cache(pipe, plan):
+        call()
+    return [pair(pipe, call, plan, cached_first=i % 2 == 0) for i in range(pairs)]
+
+
 def speed(pipe: Any, call: Callable[[], Any], plan: Plan, pairs: int = 9) -> dict[str, Any]:
-    """Time ``call`` without and with the plan, by turns, and which goes first by turns, too.
+    """How much faster a call is; see :func:`summary`."""
+    return summary(pairs_of(pipe, call, plan, pairs))
+
+
+def summary(took: Sequence[Pair]) -> dict[str, Any]:
+    """Figures of pairs.
 
     Returns:
-        ``speedup``: median of the pairs' ratios, with the ends of its 95 % interval (``{"median", "low", "high"}``); seconds of the
-        medians, ``uncached`` and ``cached``; ``pairs``; ``load``, the load average at the end.
+        ``speedup`` of the denoiser: median of the pairs' ratios, with the ends of its 95 % interval, ``{"median", "low", "high"}``;
+        seconds of the medians, ``uncached`` and ``cached``; ``pairs``; ``load``, the load average at the end.
     """
-    with omnicache.cache(pipe, plan):
-        call()  # warm-up
-    took = [pair(pipe, call, plan, cached_first=i % 2 == 0) for i in range(pairs)]
     return {
         "speedup": median95([one.uncached / one.cached for one in took]),
         "uncached": statistics.median(one.uncached for one in took),
         "cached": statistics.median(one.cached for one in took),
-        "pairs": pairs,
+        "pairs": len(took),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
@@ -79,4 +119,4 @@ def median95(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(ordered), "low": ordered[rank], "high": ordered[n - 1 - rank]}
 
 
-__all__ = ["Pair", "median95", "pair", "speed"]
+__all__ = ["Pair", "Timed", "median95", "pair", "pairs_of", "speed", "summary"]

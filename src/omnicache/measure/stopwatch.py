@@ -17,10 +17,14 @@ class Stopwatch:
     """Adds up the time of every call of ``module`` while it is open. Enter it after caching was enabled, leave it before.
 
     On a GPU each call is waited for, so that its own work is counted and not the queue's.
+
+    Attributes:
+        seconds: of all calls together.
+        each: of every call, in order.
     """
 
     def __init__(self, module: nn.Module):
-        self.module, self.seconds, self.calls = module, 0.0, 0
+        self.module, self.each = module, list[float]()
         self._hook: Hook | None = None
         self._cuda = any(p.is_cuda for p in module.parameters())
 
@@ -31,9 +35,16 @@ class Stopwatch:
         out = call(*args, **kwargs)
         if self._cuda:
             torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - began
-        self.calls += 1
+        self.each.append(time.perf_counter() - began)
         return out
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.each)
+
+    @property
+    def calls(self) -> int:
+        return len(self.each)
 
     def __enter__(self) -> Stopwatch:
         self._hook = Hook(self.module, self._timed)

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from omnicache.plan import Plan
 from omnicache.report._fonts import font
 from omnicache.report._need import need
 from omnicache.report._panels import panels
@@ -44,3 +45,21 @@ def write_calibration(calibration: dict[str, Any], path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def picture_data(plan: Plan, labels: list[str]) -> dict[str, Any]:
+    """What the calibration pictures show, from a plan's measurements."""
+    measured = plan.measured
+    if "rows" in measured:
+        return {key: measured[key] for key in ("rows", "weight", "lat", "saved")}
+    growth = measured["growth"]  # empty where the schedule was not chosen by error
+    error = [n * g or None for n, g in zip(measured["noise"], growth, strict=True)] if growth else None
+    return {
+        "error": error,
+        "points": measured["points"],
+        "labels": labels,
+        "similarity": measured["similarity"],
+        "curvature": measured["curvature"],
+        "gamma": measured["gamma"],
+        "schedule": measured["schedule"],
+    }

@@ -17,10 +17,11 @@ TICKS = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 LOST = ("worse", "slower")
 
 
-def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int = 460) -> Any:
+def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int = 460, chosen: str = "") -> Any:
     """An altair chart of all settings: PSNR over speedup, on a log scale.
 
-    Fewer steps are a dashed line. Settings that lose to them are hollow, what nothing beats is joined by a line and named.
+    Fewer steps are a dashed line. Settings that lose to them are hollow, what nothing beats is joined by a line and named; the one
+    whose label is ``chosen`` has a ring around it.
     """
     points = [row for row in rows if row["method"] != "none"]
     frame = Frame.around(points, width, height)
@@ -34,7 +35,10 @@ def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int
         some = [row for row in caches if (row["verdict"] in LOST) == lost and not row["frontier"]]
         layers.append(frame.dots(some, "warn" if lost else "soft", hollow=lost, size=36))
     layers.append(frame.dots([row for row in edge if row["method"] != "fewer-steps"], "accent", hollow=False, size=90))
-    layers += _names(frame, points, edge, fewer)
+    picked = [row for row in points if row["label"] == chosen]
+    layers.append(frame.dots(picked, "path-2", hollow=True, size=260))
+    layers.append(frame.dots(picked, "path-2", hollow=False, size=90))
+    layers += _names(frame, points, edge, fewer, chosen)
     return need("altair").layer(*layers).properties(width=width, height=height)
 
 
@@ -119,7 +123,11 @@ class Frame:
 
 
 def _names(
-    frame: Frame, points: Sequence[dict[str, Any]], edge: Sequence[dict[str, Any]], fewer: Sequence[dict[str, Any]]
+    frame: Frame,
+    points: Sequence[dict[str, Any]],
+    edge: Sequence[dict[str, Any]],
+    fewer: Sequence[dict[str, Any]],
+    chosen: str,
 ) -> list[Any]:
     """The frontier's labels, clear of points and lines, and one for the dashed line."""
     alt = need("altair")
@@ -129,7 +137,8 @@ def _names(
         if row["method"] != "fewer-steps":
             x = at[row["label"]][0]
             text = row["method"] if frame.width < 500 else row["label"]
-            wanted.append((at[row["label"]], (x, x), text, "accent"))
+            around = 6 if row["label"] == chosen else 0
+            wanted.append((at[row["label"]], (x - around, x + around), text, "accent"))
     if fewer:
         end = at[max(fewer, key=speed)["label"]]
         wanted.append((end, (end[0], end[0]), "fewer steps", "muted"))

@@ -1,13 +1,16 @@
-"""A plan that decides layer by layer: what each cell costs, which are reused, and the time that each layer takes."""
+"""Layers and steps: what a plan computes where, how far it strays, what each cell costs, and the time that each layer takes."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 
 CHOSEN = COLOURS["path-2"]
+SHADES = ("#eef0e6", "#7fb8a4", "#0b4a45")
+LEGEND = {"orient": "bottom", "direction": "horizontal", "gradientLength": 220, "gradientThickness": 8, "titleLimit": 400}
 
 
 def layer_chart(weight: list[list[float]], rows: list[str], width: int = 430, height: int = 220) -> Any:
@@ -22,21 +25,10 @@ def layer_chart(weight: list[list[float]], rows: list[str], width: int = 430, he
     ordered = sorted(row["w"] for row in data) or [1.0]
     low, high = ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
     middle = (low * high) ** 0.5
-    scale = alt.Scale(type="log", domain=[low, middle, max(high, low * 1.01)], range=["#eef0e6", "#7fb8a4", "#0b4a45"], clamp=True)
+    scale = alt.Scale(type="log", domain=[low, middle, max(high, low * 1.01)], range=list(SHADES), clamp=True)
     colour = alt.Color("w:Q", title="error for each second saved, log scale", scale=scale)
-    colour = colour.legend(
-        orient="bottom",
-        direction="horizontal",
-        gradientLength=220,
-        gradientThickness=8,
-        titleLimit=400,
-        format=".1~g",
-        values=[low, middle, high],
-    )
-    x = alt.X("step:O", title="step, from noise to picture", scale=alt.Scale(domain=list(range(1, steps + 1)), paddingInner=0))
-    x = x.axis(ticks=False, domain=False, labelAngle=0, values=_some(steps, 1))
-    y = alt.Y("layer:O", title="layer", scale=alt.Scale(domain=list(range(len(rows))), paddingInner=0))
-    y = y.axis(ticks=False, domain=False, values=_some(len(rows), 0))
+    colour = colour.legend(**LEGEND, format=".1~g", values=[low, middle, high])
+    x, y = _places(steps, len(rows))
     heat = (
         alt.Chart(alt.InlineData(values=data)).mark_rect(stroke=COLOURS["ground"], strokeWidth=0.5).encode(x=x, y=y, color=colour)
     )
@@ -65,6 +57,41 @@ def time_chart(lat: list[float], saved: list[float], width: int = 430, height: i
     colour = alt.Color("part:N", legend=None, scale=alt.Scale(domain=[1, 0], range=[COLOURS["accent"], COLOURS["soft"]]))
     bars = alt.Chart(alt.InlineData(values=data)).mark_bar().encode(x=x, y=y, color=colour, order=alt.Order("part:Q"))
     return bars.properties(width=width, height=height)
+
+
+def layer_map(
+    values: list[list[float]], title: str, what: str = "layer", logarithmic: bool = False, width: int = 430, height: int = 260
+) -> Any:
+    """An altair heat map of ``values`` by layer and step, from light to dark; what is no number is left blank.
+
+    Args:
+        title: what they are.
+        what: of what a row is, "layer".
+        logarithmic: whether colours are on a log scale, and zeros as light as the least of the others; else they go from 0 to 1.
+    """
+    alt = need("altair")
+    cells = [(n, t, float(v)) for n, row in enumerate(values) for t, v in enumerate(row) if math.isfinite(float(v))]
+    known = sorted(v for _, _, v in cells if v > 0) or [1.0]
+    low, high = (known[len(known) // 50], known[-1 - len(known) // 50]) if logarithmic else (0.0, 1.0)
+    high = max(high, low * 1.01)
+    middle = (low * high) ** 0.5 if logarithmic else (low + high) / 2
+    data = [{"layer": n, "step": t + 1, "v": max(v, low)} for n, t, v in cells]
+    scale = alt.Scale(type="log" if logarithmic else "linear", domain=[low, middle, high], range=list(SHADES), clamp=True)
+    colour = alt.Color("v:Q", title=title + (", log scale" if logarithmic else ""), scale=scale)
+    colour = colour.legend(**{**LEGEND, "format": ".0%"}, values=[low, middle, high])
+    x, y = _places(max(map(len, values), default=0), len(values), what)
+    side = min(width / max(map(len, values), default=1), height / max(len(values), 1))
+    mark = alt.Chart(alt.InlineData(values=data)).mark_rect(stroke=COLOURS["ground"], strokeWidth=0.5 if side > 4 else 0)
+    return mark.encode(x=x, y=y, color=colour).properties(width=width, height=height)
+
+
+def _places(steps: int, layers: int, what: str = "layer") -> tuple[Any, Any]:
+    """The axes: steps to the right, layers downwards."""
+    alt = need("altair")
+    x = alt.X("step:O", title="step, from noise to picture", scale=alt.Scale(domain=list(range(1, steps + 1)), paddingInner=0))
+    y = alt.Y("layer:O", title=what, scale=alt.Scale(domain=list(range(layers)), paddingInner=0))
+    x = x.axis(ticks=False, domain=False, labelAngle=0, values=_some(steps, 1))
+    return x, y.axis(ticks=False, domain=False, values=_some(layers, 0))
 
 
 def _some(count: int, first: int) -> list[int]:

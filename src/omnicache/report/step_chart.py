@@ -24,7 +24,7 @@ def step_chart(values: list[float], schedule: str, title: str, width: int = 400,
         title=title + (" (log scale)" if wide else ""),
         scale=alt.Scale(type="log" if wide else "linear", zero=False),
     )
-    y = y.axis(tickCount=4, domain=False, ticks=False, format="~g", offset=8)
+    y = y.axis(tickCount=4, domain=False, ticks=False, format=".3~g", offset=8)
     x = alt.X("step:Q", title="step, from noise to picture", scale=alt.Scale(domain=[1, max(len(values), 2)], nice=False))
     x = x.axis(grid=False, tickCount=6, tickMinStep=1, format="d")
     base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, y=y)

@@ -65,6 +65,10 @@ class Hook:
             found = over._before
         return found is self._entry
 
+    def beneath(self, *args: Any, **kwargs: Any) -> Any:
+        """The call as this hook sees it, without the hooks that were put over it later."""
+        return self._entry(*args, **kwargs)
+
     def again(self) -> Hook:
         """The same handler anew, around what stands there now."""
         self._live = False

@@ -128,6 +128,16 @@ class Keeper:
         steps = range(max((len(ls) for ls, _ in lengths), default=0))
         return run.other_bytes() + max((sum((ls[i] if len(ls) > 1 else ls[0]) * n for ls, n in lengths) for i in steps), default=0)
 
+    def unlimited(self, run: Run) -> int:
+        """Bytes that would be held at the fullest step from now on if nothing had been given up."""
+        given = self.how, self.window, self.thrift
+        try:
+            self.how = {id(p): p.how for p in self.policies}
+            self.window, self.thrift = self.window.with_how(self.how), Thrift()
+            return self._predict(run)
+        finally:
+            self.how, self.window, self.thrift = given
+
     def _staying(self) -> list[Cell]:
         return [cell for cell in list(self._cells) if cell.site not in self.thrift.left]
 

@@ -202,6 +202,8 @@ class Run:
     def explain(self) -> None:
         """Say why nothing was reused, if nothing was and nobody has said so."""
         trace = self.trace
+        if trace.thrift:
+            trace.wanted_bytes = max(trace.wanted_bytes, self.keeper.unlimited(self))
         told = set(trace.notes) - set(self.session.attached.absent) or (trace.thrift and self.keeper.thrift.left)
         if told or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
             return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from omnicache.guards import human_bytes
-from omnicache.policy import Signal
+from omnicache.policy import Seen, Signal
 from omnicache.runtime.step import Step
 
 
@@ -53,6 +54,8 @@ class Trace:
     """What was expected of that when the first step had shown the sizes."""
     thrift: str = ""
     """What was given up to stay within the memory that is allowed."""
+    wanted_bytes: int = 0
+    """What would have been held at most if nothing had been given up; 0 if nothing was."""
     seconds: float = 0.0
     timed: bool = True
     """False where an accelerator did the work: nothing waits for it, so the seconds are those of launching."""
@@ -92,6 +95,23 @@ class Trace:
         others = [t for mark, times in self.seconds_by_mark.items() if mark != "#" for t in times]
         return full[len(full) // 2] * len(others) - sum(others)
 
+    @property
+    def seconds_each(self) -> dict[str, float]:
+        """Median seconds of the evaluations of each mark."""
+        return {mark: statistics.median(times) for mark, times in self.seconds_by_mark.items()}
+
+    @property
+    def speedup(self) -> float | None:
+        """Estimate: the time of all evaluations at the median of a computed one, over what they took; None if it is not known."""
+        full = self.seconds_each.get("#")
+        return full * len(self.records) / self.seconds if full is not None and self.timed and self.seconds > 0 else None
+
+    def seen(self) -> Seen:
+        """What triggers are shown of it: the evaluations of the first branch."""
+        names = self.branches()
+        mine = [r for r in self.records if names and r.step.branch == names[0]]
+        return Seen(tuple(r.step for r in mine), tuple(r.signals for r in mine), tuple(r.error for r in mine))
+
     def __str__(self) -> str:
         if not self.records:
             return f"{self.method}: nothing ran yet." + "".join(f"\n  {n}" for n in self.notes)
@@ -101,7 +121,10 @@ class Trace:
             strip = self.strip(name)
             full = strip.count("#")
             lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
-        saved = f"by its own computed steps about {self.seconds_saved:.2f} s saved; " if self.timed else ""
+        saved = ""
+        if self.speedup is not None:
+            saved = f"by its own computed steps about {self.seconds_saved:.2f} s saved, {self.speedup:.2f} times as fast; "
         lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
-        lines += [f"  {n}" for n in ([self.thrift] if self.thrift else []) + self.notes]
+        thrift = self.thrift + f" All of it would be {human_bytes(self.wanted_bytes)}." * bool(self.wanted_bytes)
+        lines += [f"  {n}" for n in ([thrift] if self.thrift else []) + self.notes]
         return "\n".join(lines)

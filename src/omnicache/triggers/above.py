@@ -3,8 +3,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from omnicache.policy import Decision, Moment, Signal, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Signal, Trigger, value
 from omnicache.schema import Range
+from omnicache.triggers._crossed import crossed
 
 
 @value
@@ -44,6 +45,9 @@ class Above(Trigger):
     def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
         reused, spent, worst = state
         return state if decision is Decision.COMPUTE else (reused + 1, spent + worst, 0.0)
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        return crossed(self.signal, self.threshold, seen.worst(self.signal))
 
 
 def _full(count: int, most: int | None) -> bool:

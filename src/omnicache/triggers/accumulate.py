@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from omnicache.errors import OmniCacheError
-from omnicache.policy import Decision, Moment, Signal, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Signal, Trigger, value
+from omnicache.triggers._crossed import crossed
 
 
 @value
@@ -36,11 +37,7 @@ class Accumulate(Trigger):
         change = moment.signals.get(self.signal)
         if change is None:
             return Decision.COMPUTE, state
-        risen = torch.zeros_like(change)
-        for c in self.coefficients:
-            risen = risen * change + c
-        if self.floor is not None:
-            risen = risen.clamp_min(self.floor)
+        risen = self._risen(change)
         gathered = risen if state is None or state.shape != risen.shape else state + risen
         worst = float(gathered.max())
         due = math.isnan(worst) or worst >= self.threshold
@@ -48,3 +45,13 @@ class Accumulate(Trigger):
 
     def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
         return None if decision is Decision.COMPUTE else state
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        return crossed(self.signal, self.threshold, [float(self._risen(torch.tensor(x))) for x in seen.worst(self.signal)])
+
+    def _risen(self, change: torch.Tensor) -> torch.Tensor:
+        """What a change adds."""
+        risen = torch.zeros_like(change)
+        for c in self.coefficients:
+            risen = risen * change + c
+        return risen if self.floor is None else risen.clamp_min(self.floor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omnicache.errors import OmniCacheError
-from omnicache.policy import Decision, Moment, Signal, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Signal, Trigger, value
 
 
 class _Pair(Trigger):
@@ -42,6 +42,9 @@ class _Pair(Trigger):
 
     def misfit(self, total: int | None) -> str | None:
         return self.a.misfit(total) or self.b.misfit(total)
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        return self.a.why(seen) + self.b.why(seen)
 
 
 @value

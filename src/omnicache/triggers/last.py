@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, value
 from omnicache.schema import Range
 
 
@@ -16,3 +16,9 @@ class Last(Trigger):
         total = moment.step.total
         due = total is not None and moment.step.index >= total - self.count
         return (Decision.COMPUTE if due else Decision.REUSE), state
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        total = len(seen.steps)
+        taken = min(self.count, total)
+        said = f"{taken} of {total} steps are the last ones, which are always computed"
+        return (Remark(said, taken, "tail", self.count, max(1, total // 6)),) if taken > max(1, total // 6) else ()

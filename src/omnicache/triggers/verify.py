@@ -5,8 +5,9 @@ from dataclasses import field
 from typing import Annotated, Any
 
 from omnicache.granularity import Block
-from omnicache.policy import Decision, Moment, Trigger, Where, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, Where, value
 from omnicache.schema import Range
+from omnicache.triggers._crossed import above
 
 
 @value
@@ -43,3 +44,14 @@ class Verify(Trigger):
     def observe(self, state: Any, moment: Moment, error: float) -> tuple[bool, Any]:
         good = not math.isnan(error) and error <= self.limit(moment.step.progress)
         return good, bool(state) or not good  # of several guidance passes, one bad one is enough
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        checked = [(e, self.limit(step.progress)) for step, e in zip(seen.steps, seen.errors, strict=True) if e is not None]
+        strayed = sorted((error, limit) for error, limit in checked if not error <= limit)
+        if not strayed:
+            return ()
+        error, limit = strayed[len(strayed) // 2]
+        said = f"{len(strayed)} of {len(checked)} checked drafts strayed: the median one by {error:.3g}, where {limit:.3g}"
+        if limit <= self.floor:
+            return (Remark(f"{said} was allowed", len(strayed), "floor", self.floor, above(error)),)
+        return (Remark(f"{said} was allowed", len(strayed), "threshold", self.threshold, above(self.threshold * error / limit)),)

@@ -1,0 +1,65 @@
+"""What ``omnicache doctor -m METHOD`` measures and says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from omnicache.api import enable
+from omnicache.cli.asking import draw, inputs_of, settings_of
+from omnicache.cli.common import usual
+from omnicache.integrations.pipelines import as_call
+from omnicache.measure.comparison import finite, rounded
+from omnicache.measure.diagnosis import diagnose
+from omnicache.measure.study import study
+
+PAIRS = 3
+
+
+def examined(
+    pipe: str, loaded: Any, method: str, options: dict[str, Any], text: str | None, steps: int | None, guidance: float | None
+) -> dict[str, Any]:
+    """Figures and sentences on a method, from a few runs of two inputs without and with it."""
+    running = enable(loaded, method, **options)
+    plan = running.plan
+    running.disable()
+    known = plan.made_for.get("num_inference_steps", usual(pipe).get("num_inference_steps", 50))
+    given = plan.made_for.get("guidance_scale") if guidance is None else guidance
+    call = settings_of(loaded, known if steps is None else steps, given, usual(pipe))
+    asked = inputs_of(loaded, [] if text is None else [text], count=2, usual=usual(pipe))
+    draw(loaded, call | as_call(loaded, asked[0], 0))  # what fails without a cache is no method's fault
+    found = study(loaded, plan, asked, call, pairs=PAIRS)
+    told = diagnose(loaded, found)
+    result = {
+        "model": pipe,
+        "method": plan.method,
+        "options": {k: v for k, v in plan.options.items() if isinstance(v, (bool, int, float, str))},
+        "steps": call["num_inference_steps"],
+        "computed": found.drawn[0].look.run.computed,
+        "speedup": found.speed,
+        "call": found.whole,
+        "milliseconds": {mark: 1e3 * s for mark, s in found.seconds_each.items()},
+        "work": found.work,
+        "psnr": found.psnr,
+        "latent_error": found.errors,
+        "parts": [{"first": p.first, "last": p.last, "error": p.error} for p in told.parts],
+        "why_not_faster": list(told.speed),
+        "why_not_alike": list(told.likeness),
+    }
+    return finite(rounded(result))
+
+
+def show(found: dict[str, Any]) -> None:
+    """The same for people."""
+    console = Console(highlight=False)
+    options = ", ".join(f"{k}={v}" for k, v in found["options"].items())
+    console.print(
+        f"[bold]{found['method']}[/bold]{f' ({options})' if options else ''} on {found['model']}, {found['steps']} steps",
+        soft_wrap=True,
+    )
+    console.print(found["computed"], soft_wrap=True)
+    for title, said in (("How fast", found["why_not_faster"]), ("How like", found["why_not_alike"])):
+        console.print(f"\n[bold]{title}[/bold]")
+        for sentence in said:
+            console.print(f"- {sentence}", soft_wrap=True, markup=False)

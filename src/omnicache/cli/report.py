@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from omnicache import zoo
+from omnicache.api import enable, fingerprint
+from omnicache.cli.asking import draw, inputs_of, settings_of
+from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.record import Record, recorded
+from omnicache.errors import OmniCacheError
+from omnicache.integrations.pipelines import as_call, denoisers
+from omnicache.measure.comparison import finite, rounded
+from omnicache.measure.diagnosis import diagnose
+from omnicache.measure.study import study
+from omnicache.plan import Plan
+from omnicache.report.report import setting, tried
+from omnicache.report.study_page import About, write_study
+
+MOST = 4
+"""Inputs that are drawn."""
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A folder that omnicache run, demo or bench wrote, or a plan file.")],
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Another method or plan file, on the same inputs.")] = None,
+    option: Annotated[list[str], typer.Option("--option", "-o", help="An option of that method, name=value.")] = [],  # noqa: B006
+    model: Annotated[str | None, typer.Option(help="The model of a plan file: of the zoo, or a diffusers folder.")] = None,
+    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Other inputs: prompts, classes; may repeat.")] = [],  # noqa: B006
+    steps: Annotated[int | None, typer.Option(min=2, help="Other than those of the run or plan.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Timed calls, without and with the cache by turns.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html; the run's own if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Draw the inputs of a run without and with its plan, and write one page: how it looks, what is gained, where the error is."""
+    record, plan = _of(run, model)
+    folder = out if out is not None else run if run.is_dir() else run.parent
+    loaded = load(record.model)
+    if method is not None:
+        running = enable(loaded, method, **read_options(option))
+        plan = running.plan
+        running.disable()
+    elif option:
+        raise OmniCacheError("-o gives an option of a method; say which: -m taylorseer -o interval=4.")
+    call = settings_of(loaded, record.steps if steps is None else steps, record.guidance, usual(record.model))
+    names, asked = _asked(loaded, record, inputs)
+    draw(loaded, call | as_call(loaded, asked[0], record.seed))  # what fails without a cache is not the plan's fault
+    say = (lambda what: None) if as_json else (lambda what: err.print(what, markup=False))
+    found = diagnose(loaded, study(loaded, plan, asked, call, labels=names, seed=record.seed, pairs=pairs, done=say))
+    again = shlex.join(["omnicache", "report", str(run), *(["-m", method] if method is not None else [])])
+    command = f"{record.command}\n{again}" if record.command else again
+    compared = {"tried": record.tried, "chosen": record.chosen if method is None else ""} if record.tried else tried(plan)
+    page = write_study(found, About(record.model, setting(found, call), command, **compared), folder)
+    measured = found.study
+    if as_json:
+        figures = {
+            "speedup": measured.speed["speedup"],
+            "psnr": measured.psnr,
+            "work": measured.work,
+            "cache_bytes": measured.cache_bytes,
+        }
+        told = {"why_not_faster": list(found.speed), "why_not_alike": list(found.likeness)}
+        print_json(finite(rounded({"model": record.model, "method": plan.method, "page": str(page), **figures, **told})))
+        return
+    for sentence in (found.speed[0], *found.likeness[:1]):
+        err.print(sentence, soft_wrap=True, markup=False)
+    err.print(f"Written: {page}", soft_wrap=True)
+
+
+def _of(run: Path, model: str | None) -> tuple[Record, Plan]:
+    """What to draw again."""
+    if run.is_dir():
+        return recorded(run)
+    plan = Plan.load(run)
+    name = model or _model_of(plan, run)
+    known = plan.made_for.get("num_inference_steps", usual(name).get("num_inference_steps", 50))
+    return Record(name, int(known), plan.made_for.get("guidance_scale"), command=""), plan
+
+
+def _model_of(plan: Plan, path: Path) -> str:
+    """The model of the zoo that a plan was made for, by its denoiser's class and parameters.
+
+    Raises:
+        OmniCacheError: there is none.
+    """
+    wanted = {key: plan.made_for.get(key) for key in ("model", "parameters")}
+    for name in zoo.names() if wanted["model"] is not None else ():
+        index = (zoo.path(name) / "model_index.json").read_text(encoding="utf-8")
+        if f'"{wanted["model"]}"' in index and fingerprint(denoisers(zoo.load(name))[0]) == wanted:
+            return name
+    raise OmniCacheError(
+        f"{str(path)!r} does not say which pipeline it is for, and no model of the zoo fits it. Say it: "
+        f"omnicache report {path} --model emoji, or --model with a diffusers folder."
+    )
+
+
+def _asked(pipe: Any, record: Record, others: list[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The inputs, and their names."""
+    wanted = others or list(record.inputs)
+    if not wanted and record.images:  # the run was asked nothing: what is usual
+        return [str(one["input"]) for one in record.images[:1]], inputs_of(pipe, [], usual=usual(record.model))
+    known = zoo.inputs(record.model) if record.model in zoo.names() else {}
+    if known and all(name in known for name in wanted):
+        names = wanted[:MOST] or list(known)[:: max(1, len(known) // MOST)][:MOST]
+        return names, [known[name] for name in names]
+    return wanted[:MOST], inputs_of(pipe, wanted, count=MOST, usual=usual(record.model))[:MOST]

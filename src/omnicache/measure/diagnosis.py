@@ -1,0 +1,118 @@
+"""Why a plan is not faster and why its pictures look wrong, from a study: sentences with numbers and a next step."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnicache.explain import not_faster
+from omnicache.measure.origins import Part, origins
+from omnicache.measure.study import Study
+from omnicache.measure.trials import Tried, attempt, change
+from omnicache.registry import METHODS
+
+LIKE = 30.0
+"""PSNR in dB above which pictures are hard to tell apart."""
+NEAR = 0.03
+"""Relative error of final latents below which nothing is proposed, where there are no pictures to tell."""
+SURPLUS = 0.15
+"""Share by which computed evaluations must take longer than uncached ones to be told of."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A study, where its error comes from, and what the next setting does."""
+
+    study: Study
+    parts: tuple[Part, ...]
+    tried: Tried | None
+    speed: tuple[str, ...]
+    likeness: tuple[str, ...]
+
+
+def diagnose(pipe: Any, study: Study) -> Diagnosis:
+    """Measure where the error comes from, try the next setting, and put all of it into words."""
+    parts = tuple(origins(pipe, study))
+    unlike = is_unlike(study)
+    steps = len(study.drawn[0].look.run.computed)
+    changed = change(study.plan, unlike, parts, steps)
+    tried = attempt(pipe, study, changed) if changed is not None else None
+    speed, likeness = _speed(study), _likeness(study, parts)
+    advice = [str(tried)] if tried is not None else _calibration(study, unlike)
+    return Diagnosis(study, parts, tried, tuple(speed + advice * (not unlike)), tuple(likeness + advice * unlike))
+
+
+def is_unlike(study: Study) -> bool:
+    """Whether the pictures can be told apart, or, without pictures, the latents are far off."""
+    if study.psnr is not None:
+        return statistics.fmean(study.psnr) < LIKE
+    ends = [one.end for one in study.drawn if one.end is not None]
+    return bool(ends) and not statistics.fmean(ends) < NEAR
+
+
+def _speed(study: Study) -> list[str]:
+    fast, whole, each = study.speed, study.whole, study.seconds_each
+    ratio, n = fast["speedup"], fast["pairs"]
+    between = f" ({ratio['low']:.2f} to {ratio['high']:.2f}, {n} pairs)" if n > 1 else " (one pair)"
+    verb = "times as fast" if ratio["median"] >= 1 else "times as fast, which is slower than without a cache"
+    said = [f"The denoiser is {ratio['median']:.2f} {verb}{between}: {fast['uncached']:.2f} s became {fast['cached']:.2f} s."]
+    share = whole["share"]
+    bound = "a cache can reach all of it"
+    if share < 0.995:
+        bound = f"no cache can make the whole call more than {1 / (1 - share):.1f} times as fast"
+    said.append(f"It takes {share:.0%} of an uncached call, so {bound}; with this plan it is {whole['speedup']:.2f} times as fast.")
+    names = {"#": "a computed one", ".": "a reused one", "o": "one computed in part", "?": "one that is checked"}
+    told = ", ".join(f"{name} {1e3 * each[mark]:.1f} ms" for mark, name in names.items() if mark in each)
+    if told:
+        surplus = each["#"] / each["uncached"] - 1 if "#" in each else 0.0
+        longer = f" Computed ones take {surplus:.0%} longer than uncached ones." if surplus > SURPLUS else ""
+        said.append(f"An uncached evaluation takes {1e3 * each['uncached']:.1f} ms, {told}.{longer}")
+    if math.isfinite(study.work):
+        said.append(f"{study.work:.0%} of the operations are done in {fast['cached'] / fast['uncached']:.0%} of the time.")
+    trace = study.trace
+    return said + ([trace.thrift] if trace.thrift else []) + trace.notes + not_faster(trace, study.plan)
+
+
+def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
+    said: list[str] = []
+    drawn, first = study.drawn, study.drawn[0]
+    ends = [one.end for one in drawn if one.end is not None]
+    latents = f"the final latents are off by {statistics.fmean(ends):.1%}" if ends else ""
+    if study.psnr is not None:
+        mean, low, high = statistics.fmean(study.psnr), min(study.psnr), max(study.psnr)
+        between = f" ({low:.1f} to {high:.1f} on {len(drawn)} inputs)" if len(drawn) > 1 else " on one input"
+        judged = "hard" if mean >= LIKE else "not hard"
+        said.append(f"Pictures match the uncached ones at {mean:.1f} dB{between}: {judged} to tell apart (from {LIKE:g} dB on).")
+    if latents:
+        said.append(f"{latents[0].upper()}{latents[1:]}.")
+    strayed = first.look.strayed
+    known = [(e, i) for i, e in enumerate(strayed) if math.isfinite(e)]
+    if known and max(known)[0] > 0:
+        error, at = max(known)
+        off = f"{error:.0%} off the whole model's" + (f", before {study.repair} repairs it" if study.repair else "")
+        said.append(f"The furthest step is number {at + 1} of {len(strayed)}: its output is {off}.")
+    if parts and (whole := first.end):
+        told = [f"only in {'steps' if p.last > p.first else 'step'} {p}, {p.error / whole:.0%}" for p in parts]
+        said.append(f"With reuse {', '.join(told)} of the first input's final error would be left.")
+    return said
+
+
+def _calibration(study: Study, unlike: bool) -> list[str]:
+    """What to ask a calibration for next, where the plan comes from one."""
+    plan = study.plan
+    entry = METHODS.get(plan.method)
+    if entry is None or entry.calibrate is None or not plan.made_for:
+        return []
+    marks = study.drawn[0].look.run.computed
+    reused = 1 - marks.count("#") / max(len(marks), 1)
+    name = next((n for n in ("reuse", "speedup") if any(n in dict(s) for s in entry.settings)), None)
+    if name is None or not 0 < reused < 1:
+        return []
+    better = {"reuse": reused + (-0.1 if unlike else 0.1), "speedup": study.speedup * (0.85 if unlike else 1.15)}[name]
+    if name == "reuse" and not 0.05 < better < 0.96:
+        return []
+    what = "likelier pictures" if unlike else "more speed"
+    return [f"For {what}: omnicache calibrate PIPELINE -m {plan.method} -o {name}={better:.2f}, or omnicache tune with a goal."]
