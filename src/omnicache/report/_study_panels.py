@@ -69,7 +69,7 @@ def path_panel(study: Study) -> list[Panel]:
     text = "The latents of the first input, projected to three dimensions; an open circle is the noise, a full one the result."
     names = ["uncached", "cached"]
     alt = "Two paths in three dimensions"
-    return [Panel("path", "From noise to result", text + larger, path_colours(names), alt, trajectories(points, names))]
+    return [Panel("path", "From noise to result", text + larger, path_colours(names), alt, trajectories(points, names, equal=True))]
 
 
 def memory_panel(study: Study) -> list[Panel]:

@@ -13,8 +13,8 @@ MOST = 64  # paths drawn
 DOTS = 120  # places drawn of each
 
 
-def trajectories(points: list[Any], labels: list[str], inches: float = 5.0) -> Any:
-    """A matplotlib figure; paths of one input share a colour."""
+def trajectories(points: list[Any], labels: list[str], inches: float = 5.0, equal: bool = False) -> Any:
+    """A matplotlib figure; paths of one input share a colour. ``equal``: all three axes have one scale, so that distances count."""
     need("mpl_toolkits.mplot3d")
     figure = need("matplotlib.figure").Figure(figsize=(inches, inches), dpi=200)
     figure.patch.set_alpha(0)
@@ -38,6 +38,8 @@ def trajectories(points: list[Any], labels: list[str], inches: float = 5.0) -> A
         axis.set_tick_params(length=0, color=COLOURS["line"])
     axes.view_init(elev=22, azim=-58)
     axes.set_box_aspect((1, 1, 0.85), zoom=1.12)
+    if equal:
+        axes.set_aspect("equal", adjustable="datalim")
     return figure
 
 
