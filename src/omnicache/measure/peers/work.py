@@ -1,0 +1,301 @@
+"""The comparison itself: what is measured when, and what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnicache import zoo
+from omnicache.errors import OmniCacheError
+from omnicache.measure.bench.store import Store
+from omnicache.measure.bench.work import Clock, Tell
+from omnicache.measure.comparison import rounded
+from omnicache.measure.peers.choice import choice, nearest
+from omnicache.measure.peers.contender import Contender, Setting, contender
+from omnicache.measure.peers.fingerprint import key_of, scene_key
+from omnicache.measure.peers.gauge import Gauge
+from omnicache.measure.peers.result import result_of
+from omnicache.measure.peers.scene import Spec
+from omnicache.measure.peers.size import Size, spread
+from omnicache.measure.peers.verdict import RIVALS, best
+from omnicache.measure.peers.worker import Refused, Worker
+
+HERE = "omnicache.measure.peers"
+CONTENDERS = tuple(
+    f"{HERE}.{name}"
+    for name in (
+        "omnicache_tuned",
+        "fewer_steps",
+        "solvers",
+        "cache_dit",
+        "diffusers_caches",
+        "deepcache",
+        "tomesd",
+        "omnicache_methods",
+    )
+)
+"""Modules, each with a ``CONTENDER``; the first is the one that is judged."""
+EARLY = 0.6
+"""Share of the time after which no further setting is tried."""
+ALIKE = 60.0
+"""PSNR in dB that two processes must agree by when nothing is on."""
+GUESS = 20
+"""Settings of a contender that has not yet been asked."""
+
+
+@dataclass
+class Entry:
+    """What is known of one contender."""
+
+    module: str
+    contender: Contender
+    settings: list[Setting] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    why: str | None = None
+    left_out: int = 0
+
+
+class Peers:
+    """Measures contenders on one model; see the package for the plan of the work.
+
+    Args:
+        model: of the zoo.
+        folder: for results, plans, pictures, logs. What it holds is not measured again.
+        size: how much is measured.
+        steps: of the sampler; the model's own number if None.
+        guidance: the model's own if None.
+        goals: PSNR to the uncached pictures, in dB.
+        contenders: modules with a ``CONTENDER``; the first is judged.
+        tell: hears how far it is.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        folder: str | Path,
+        size: Size,
+        steps: int | None = None,
+        guidance: float | None = None,
+        goals: Sequence[float] = (30.0, 25.0),
+        contenders: Sequence[str] = CONTENDERS,
+        tell: Tell | None = None,
+    ):
+        self.folder, self.size, self.tell = Path(folder).resolve(), size, tell or (lambda *_: None)
+        threads = torch.get_num_threads()
+        self.spec = Spec(model, steps, guidance, size.samples, size.tuning, tuple(goals), threads, self.folder)
+        self.store, self.clock = Store(self.folder / "peers.jsonl"), Clock()
+        self.entries = [Entry(module, contender(module)) for module in contenders]
+        self._done = 0
+
+    def run(self) -> dict[str, Any]:
+        """Measure what is not yet known, and return all of it: see ``result_of``."""
+        with Worker(self.spec, None, self._log("uncached")) as plain:
+            pictures = self.folder / "samples" / scene_key(self.spec, self.size)
+            gauge = Gauge(plain, self.size, min(self.spec.goals), pictures)
+            self._say("uncached pictures")
+            for i, entry in enumerate(self.entries):
+                self._first(entry, gauge, len(self.entries) - i)
+            chosen = self._chosen()
+            self._closely(chosen, gauge)
+            duels = self._duels(chosen, gauge)
+        self._say("done")
+        return result_of(self.spec, self.size, self.entries, chosen, duels, self.clock.spent)
+
+    # --- every setting, on the tuning inputs -------------------------------------------------------------------------------
+
+    def _first(self, entry: Entry, gauge: Gauge, to_come: int) -> None:
+        it = entry.contender
+        if it.package is not None and it.version is None:
+            entry.why = f'Not installed. To have it compared: pip install "omnicache[peers]", or pip install {it.package}'
+            return
+        with self._lazily(entry, gauge) as worker:
+            try:
+                self._list(entry, worker)
+            except Refused as no:
+                entry.why = str(no)
+                return
+            limit = self.clock.spent + max(60 * self.size.minutes * EARLY - self.clock.spent, 0) / to_come
+            for setting in entry.settings:
+                known = self.store.get(f"first {key_of(it, setting, self.spec, self.size)}")
+                if known is None and self.clock.spent > limit:
+                    entry.left_out += 1
+                    continue
+                self._say(f"{it.name}: {setting.label}")
+                entry.rows.append(self._row(entry, setting, known, worker, gauge))
+                self._done += 1
+
+    def _list(self, entry: Entry, worker: Callable[[], Worker]) -> None:
+        """Its settings, or so many of them as are wanted, in an order of which every beginning is spread over all of them."""
+        key = f"settings {key_of(entry.contender, None, self.spec, self.size)}"
+        known = self.store.get(key)
+        if known is None:
+            self._say(f"{entry.contender.name}: which settings")
+            began = time.perf_counter()
+            try:
+                found: dict[str, Any] = {"settings": [[dict(s.options), s.label] for s in worker().settings()]}
+            except Refused as no:
+                found = {"why": str(no)}
+            known = self.store.put(key, {**found, "took": time.perf_counter() - began})
+        self.clock.add("settings", known["took"])
+        if "why" in known:
+            raise Refused(known["why"])
+        listed = [Setting(options, label) for options, label in known["settings"]]
+        entry.settings = [listed[i] for i in spread(len(listed))][: self.size.most]
+
+    def _row(
+        self, entry: Entry, setting: Setting, known: dict[str, Any] | None, worker: Callable[[], Worker], gauge: Gauge
+    ) -> dict[str, Any]:
+        if known is None:
+            began = time.perf_counter()
+            try:
+                worker().use(setting)
+                found = rounded(gauge.first(worker()), 5)
+                found["state"] = "nothing" if found.pop("nothing") else "measured"
+            except Refused as no:
+                found = {"state": "refused", "why": str(no)}
+            key = f"first {key_of(entry.contender, setting, self.spec, self.size)}"
+            known = self.store.put(key, {**found, "took": time.perf_counter() - began})
+        self.clock.add("first", known["took"])
+        about = {"contender": entry.contender.name, "kind": entry.contender.kind, "label": setting.label}
+        return {**about, "options": dict(setting.options), **{k: v for k, v in known.items() if k not in ("key", "took")}}
+
+    # --- the chosen ones, on held-out inputs -------------------------------------------------------------------------------
+
+    def _chosen(self) -> list[dict[str, Any]]:
+        """One for each goal and contender, also where nothing was chosen."""
+        made = []
+        for goal in self.spec.goals:
+            for entry in self.entries:
+                if entry.why is not None or not entry.rows:
+                    continue
+                row = choice(entry.rows, goal)
+                one = {"goal": goal, "contender": entry.contender.name, "kind": entry.contender.kind, "held": None}
+                if row is None:
+                    near = nearest(entry.rows)
+                    near = None if near is None else {key: near[key] for key in ("label", "psnr", "speedup")}
+                    why = next((r["why"] for r in entry.rows if r["options"].get("goal") == goal and "why" in r), None)
+                    made.append({**one, "label": None, "nearest": near, "why": why})
+                else:
+                    tuning = {key: row[key] for key in ("psnr", "speedup", "samples")}
+                    made.append({**one, "label": row["label"], "options": row["options"], "tuning": tuning})
+        return made
+
+    def _closely(self, chosen: Sequence[dict[str, Any]], gauge: Gauge) -> None:
+        for entry in self.entries:
+            mine = [one for one in chosen if one["contender"] == entry.contender.name and one["label"] is not None]
+            with self._lazily(entry, gauge) as worker:
+                for one in mine:
+                    setting = Setting(one["options"], one["label"])
+                    self._say(f"{entry.contender.name}: {setting.label}, {self.size.samples} held-out inputs")
+                    key = f"closely {key_of(entry.contender, setting, self.spec, self.size)} {self.size.pairs}"
+
+                    def figures(setting: Setting = setting, worker: Callable[[], Worker] = worker) -> dict[str, Any]:
+                        worker().use(setting)
+                        return gauge.closely(worker())
+
+                    one["held"] = self._kept(key, "closely", figures)
+                    self._done += 1
+
+    def _duels(self, chosen: Sequence[dict[str, Any]], gauge: Gauge) -> list[dict[str, Any]]:
+        """The tuned plan against the best of each kind of rival, for each goal."""
+        made = []
+        judged = self.entries[0]
+        for goal in self.spec.goals:
+            ours = next((o for o in chosen if o["goal"] == goal and o["contender"] == judged.contender.name), None)
+            for kind in RIVALS:
+                rival = best(chosen, goal, kind)
+                if ours is None or ours["held"] is None or rival is None:
+                    continue
+                other = next(entry for entry in self.entries if entry.contender.name == rival["contender"])
+                sides = [(judged, Setting(ours["options"], ours["label"])), (other, Setting(rival["options"], rival["label"]))]
+                key = " ".join(["duel", *(key_of(e.contender, s, self.spec, self.size) for e, s in sides), str(self.size.pairs)])
+                self._say(f"duel at {goal:g} dB: {rival['contender']}, {rival['label']}")
+
+                def figures(sides: Sequence[tuple[Entry, Setting]] = sides) -> dict[str, Any]:
+                    with ExitStack() as stack:
+                        workers = [stack.enter_context(Worker(self.spec, e.module, self._log(e.contender.name))) for e, _ in sides]
+                        for worker, (_, setting) in zip(workers, sides, strict=True):
+                            worker.use(setting)
+                        return gauge.duel(*workers)
+
+                found = self._kept(key, "duel", figures)
+                if found is not None:
+                    made.append({"goal": goal, "kind": kind, "rival": rival["contender"], "label": rival["label"], **found})
+        return made
+
+    def _kept(self, key: str, kind: str, figures: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Figures of the store, or measured now; None if they cannot be."""
+        known = self.store.get(key)
+        if known is None:
+            if self.clock.spent > 60 * self.size.minutes:
+                return None
+            began = time.perf_counter()
+            try:
+                found = rounded(figures(), 5)
+            except Refused:
+                return None
+            known = self.store.put(key, {"figures": found, "took": time.perf_counter() - began})
+        self.clock.add(kind, known["took"])
+        return known["figures"]
+
+    @contextmanager
+    def _lazily(self, entry: Entry, gauge: Gauge) -> Iterator[Callable[[], Worker]]:
+        """The contender's process, which starts when it is first asked for, and anew when it has died."""
+        held: list[Worker] = []
+
+        def worker() -> Worker:
+            if held and not held[0].alive:
+                held.pop().close()
+            if not held:
+                held.append(Worker(self.spec, entry.module, self._log(entry.contender.name)))
+                agreed = gauge.same(held[0])
+                if agreed < ALIKE:
+                    raise Refused(f"Before anything is set, its process draws other pictures than the uncached one ({agreed:.0f} dB).")
+            return held[0]
+
+        try:
+            yield worker
+        finally:
+            for one in held:
+                one.close()
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name.replace(',', '').replace(' ', '-')}.txt"
+
+    def _say(self, what: str) -> None:
+        """Tell how far it is. What is left is what is still to do, each as long as its kind has taken on average."""
+        most = self.size.most or 10**9
+        opened = sum(min(len(entry.settings), most) if entry.settings else 0 if entry.why else min(GUESS, most) for entry in self.entries)
+        closely = len(self.spec.goals) * sum(entry.why is None for entry in self.entries)
+        first, later = self.clock.mean("first"), self.clock.mean("closely")
+        left = None
+        if first is not None:
+            later = later if later is not None else first * self.size.samples / self.size.tuning / 2
+            tried = sum(len(entry.rows) for entry in self.entries)
+            left = first * max(opened - tried, 0) + later * max(closely - (self._done - tried), 0)
+            left = min(left, max(60 * self.size.minutes - self.clock.spent, 0))
+        self.tell(what, self._done, opened + closely, left)
+
+
+def shown_models() -> list[str]:
+    """Models of the zoo that say what they can be asked for."""
+    return [name for name in zoo.names() if zoo.labels(name)]
+
+
+def modules_of(names: Sequence[str], known: Mapping[str, str] | None = None) -> list[str]:
+    """The modules of contenders by the names of their files, the judged one always first.
+
+    Raises:
+        OmniCacheError: there is no such contender.
+    """
+    files = known or {module.rpartition(".")[2]: module for module in CONTENDERS}
+    for name in names:
+        if name not in files:
+            raise OmniCacheError(f"There is no contender {name!r}; there are {', '.join(files)}.")
+    return [CONTENDERS[0], *(files[name] for name in dict.fromkeys(names) if files[name] != CONTENDERS[0])]
