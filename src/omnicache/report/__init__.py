@@ -9,5 +9,6 @@ from omnicache.report.calibration import write_calibration
 from omnicache.report.clips import write_clips
 from omnicache.report.grid import write_grid
 from omnicache.report.page import write_page
+from omnicache.report.peers import write_peers
 
-__all__ = ["write_bench", "write_calibration", "write_clips", "write_grid", "write_page"]
+__all__ = ["write_bench", "write_calibration", "write_clips", "write_grid", "write_page", "write_peers"]

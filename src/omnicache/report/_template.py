@@ -18,9 +18,9 @@ def render(name: str, **values: Any) -> str:
     return made.get_template(name).render(**values)
 
 
-def written(page: str, out: Path) -> Path:
-    """The page as ``out/index.html``."""
-    path = Path(out) / "index.html"
+def written(page: str, out: Path, name: str = "index.html") -> Path:
+    """The page as a file of the folder ``out``."""
+    path = Path(out) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path

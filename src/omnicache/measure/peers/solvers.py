@@ -57,7 +57,8 @@ def solvers_of(scheduler: Any) -> dict[str, Solver]:
 def _settings(scene: Scene) -> list[Setting]:
     made = []
     for name, (_, _, cost) in solvers_of(scene.pipe.scheduler).items():
-        for evaluations in ladder(scene.steps, SHARES):
+        count = ladder(scene.steps, SHARES)
+        for evaluations in count[len(count) // 2 :][:1] if _misfit(scene, name) else count:  # one, to say why
             steps = evaluations if cost == 1 else (evaluations + 1) // 2  # the last of them needs one evaluation only
             label = f"{name}, {steps} steps"
             if steps > 1 and label not in {one.label for one in made}:
@@ -70,11 +71,15 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
 
     before = scene.pipe.scheduler
     name, changed, _ = solvers_of(before)[options["solver"]]
-    if options["solver"] in IN_SIGMAS and type(scene.pipe).__name__ == "DiTPipeline" and not name.startswith("FlowMatch"):
+    if _misfit(scene, options["solver"]):
         raise OmniCacheError("DiTPipeline hands scaled latents on from step to step, which solvers over sigmas cannot work with.")
     config = {key: value for key, value in before.config.items() if not key.startswith("_")}
     scene.pipe.scheduler = getattr(diffusers, name).from_config(config, **changed)
     return Worn(call={"num_inference_steps": options["steps"]})
+
+
+def _misfit(scene: Scene, solver: str) -> bool:
+    return solver in IN_SIGMAS and type(scene.pipe).__name__ == "DiTPipeline"
 
 
 CONTENDER = Contender("fewer-steps, solvers of higher order", "fewer steps", _settings, _put)

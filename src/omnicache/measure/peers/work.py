@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from omnicache import zoo
 from omnicache.errors import OmniCacheError
 from omnicache.measure.bench.store import Store
 from omnicache.measure.bench.work import Clock, Tell
@@ -20,6 +18,7 @@ from omnicache.measure.peers.choice import choice, nearest
 from omnicache.measure.peers.contender import Contender, Setting, contender
 from omnicache.measure.peers.fingerprint import key_of, scene_key
 from omnicache.measure.peers.gauge import Gauge
+from omnicache.measure.peers.pool import Pool
 from omnicache.measure.peers.result import result_of
 from omnicache.measure.peers.scene import Spec
 from omnicache.measure.peers.size import Size, spread
@@ -95,42 +94,42 @@ class Peers:
 
     def run(self) -> dict[str, Any]:
         """Measure what is not yet known, and return all of it: see ``result_of``."""
-        with Worker(self.spec, None, self._log("uncached")) as plain:
+        with Worker(self.spec, None, self.folder / "logs" / "uncached.txt") as plain:
             pictures = self.folder / "samples" / scene_key(self.spec, self.size)
             gauge = Gauge(plain, self.size, min(self.spec.goals), pictures)
-            self._say("uncached pictures")
-            for i, entry in enumerate(self.entries):
-                self._first(entry, gauge, len(self.entries) - i)
-            chosen = self._chosen()
-            self._closely(chosen, gauge)
-            duels = self._duels(chosen, gauge)
+            with Pool(self.spec, self.folder / "logs", lambda worker: _agree(gauge, worker)) as pool:
+                self._say("uncached pictures")
+                for i, entry in enumerate(self.entries):
+                    self._first(entry, gauge, pool, len(self.entries) - i)
+                chosen = self._chosen()
+                self._closely(chosen, gauge, pool)
+                duels = self._duels(chosen, gauge, pool)
         self._say("done")
         return result_of(self.spec, self.size, self.entries, chosen, duels, self.clock.spent)
 
     # --- every setting, on the tuning inputs -------------------------------------------------------------------------------
 
-    def _first(self, entry: Entry, gauge: Gauge, to_come: int) -> None:
+    def _first(self, entry: Entry, gauge: Gauge, pool: Pool, to_come: int) -> None:
         it = entry.contender
         if it.package is not None and it.version is None:
             entry.why = f'Not installed. To have it compared: pip install "omnicache[peers]", or pip install {it.package}'
             return
-        with self._lazily(entry, gauge) as worker:
-            try:
-                self._list(entry, worker)
-            except Refused as no:
-                entry.why = str(no)
-                return
-            limit = self.clock.spent + max(60 * self.size.minutes * EARLY - self.clock.spent, 0) / to_come
-            for setting in entry.settings:
-                known = self.store.get(f"first {key_of(it, setting, self.spec, self.size)}")
-                if known is None and self.clock.spent > limit:
-                    entry.left_out += 1
-                    continue
-                self._say(f"{it.name}: {setting.label}")
-                entry.rows.append(self._row(entry, setting, known, worker, gauge))
-                self._done += 1
+        try:
+            self._list(entry, pool)
+        except Refused as no:
+            entry.why = str(no)
+            return
+        limit = self.clock.spent + max(60 * self.size.minutes * EARLY - self.clock.spent, 0) / to_come
+        for setting in entry.settings:
+            known = self.store.get(f"first {key_of(it, setting, self.spec, self.size)}")
+            if known is None and self.clock.spent > limit:
+                entry.left_out += 1
+                continue
+            self._say(f"{it.name}: {setting.label}")
+            entry.rows.append(self._row(entry, setting, known, gauge, pool))
+            self._done += 1
 
-    def _list(self, entry: Entry, worker: Callable[[], Worker]) -> None:
+    def _list(self, entry: Entry, pool: Pool) -> None:
         """Its settings, or so many of them as are wanted, in an order of which every beginning is spread over all of them."""
         key = f"settings {key_of(entry.contender, None, self.spec, self.size)}"
         known = self.store.get(key)
@@ -138,7 +137,7 @@ class Peers:
             self._say(f"{entry.contender.name}: which settings")
             began = time.perf_counter()
             try:
-                found: dict[str, Any] = {"settings": [[dict(s.options), s.label] for s in worker().settings()]}
+                found: dict[str, Any] = {"settings": [[dict(s.options), s.label] for s in pool.of(entry.module).settings()]}
             except Refused as no:
                 found = {"why": str(no)}
             known = self.store.put(key, {**found, "took": time.perf_counter() - began})
@@ -149,13 +148,14 @@ class Peers:
         entry.settings = [listed[i] for i in spread(len(listed))][: self.size.most]
 
     def _row(
-        self, entry: Entry, setting: Setting, known: dict[str, Any] | None, worker: Callable[[], Worker], gauge: Gauge
+        self, entry: Entry, setting: Setting, known: dict[str, Any] | None, gauge: Gauge, pool: Pool
     ) -> dict[str, Any]:
         if known is None:
             began = time.perf_counter()
             try:
-                worker().use(setting)
-                found = rounded(gauge.first(worker()), 5)
+                worker = pool.of(entry.module)
+                worker.use(setting)
+                found = rounded(gauge.first(worker), 5)
                 found["state"] = "nothing" if found.pop("nothing") else "measured"
             except Refused as no:
                 found = {"state": "refused", "why": str(no)}
@@ -186,23 +186,16 @@ class Peers:
                     made.append({**one, "label": row["label"], "options": row["options"], "tuning": tuning})
         return made
 
-    def _closely(self, chosen: Sequence[dict[str, Any]], gauge: Gauge) -> None:
+    def _closely(self, chosen: Sequence[dict[str, Any]], gauge: Gauge, pool: Pool) -> None:
         for entry in self.entries:
-            mine = [one for one in chosen if one["contender"] == entry.contender.name and one["label"] is not None]
-            with self._lazily(entry, gauge) as worker:
-                for one in mine:
-                    setting = Setting(one["options"], one["label"])
-                    self._say(f"{entry.contender.name}: {setting.label}, {self.size.samples} held-out inputs")
-                    key = f"closely {key_of(entry.contender, setting, self.spec, self.size)} {self.size.pairs}"
+            for one in (one for one in chosen if one["contender"] == entry.contender.name and one["label"] is not None):
+                setting = Setting(one["options"], one["label"])
+                self._say(f"{entry.contender.name}: {setting.label}, {self.size.samples} held-out inputs")
+                key = f"closely {key_of(entry.contender, setting, self.spec, self.size)} {self.size.pairs}"
+                one["held"] = self._kept(key, "closely", lambda entry=entry, s=setting: gauge.closely(_wearing(pool, entry, s)))
+                self._done += 1
 
-                    def figures(setting: Setting = setting, worker: Callable[[], Worker] = worker) -> dict[str, Any]:
-                        worker().use(setting)
-                        return gauge.closely(worker())
-
-                    one["held"] = self._kept(key, "closely", figures)
-                    self._done += 1
-
-    def _duels(self, chosen: Sequence[dict[str, Any]], gauge: Gauge) -> list[dict[str, Any]]:
+    def _duels(self, chosen: Sequence[dict[str, Any]], gauge: Gauge, pool: Pool) -> list[dict[str, Any]]:
         """The tuned plan against the best of each kind of rival, for each goal."""
         made = []
         judged = self.entries[0]
@@ -217,14 +210,7 @@ class Peers:
                 key = " ".join(["duel", *(key_of(e.contender, s, self.spec, self.size) for e, s in sides), str(self.size.pairs)])
                 self._say(f"duel at {goal:g} dB: {rival['contender']}, {rival['label']}")
 
-                def figures(sides: Sequence[tuple[Entry, Setting]] = sides) -> dict[str, Any]:
-                    with ExitStack() as stack:
-                        workers = [stack.enter_context(Worker(self.spec, e.module, self._log(e.contender.name))) for e, _ in sides]
-                        for worker, (_, setting) in zip(workers, sides, strict=True):
-                            worker.use(setting)
-                        return gauge.duel(*workers)
-
-                found = self._kept(key, "duel", figures)
+                found = self._kept(key, "duel", lambda sides=sides: gauge.duel(*(_wearing(pool, *side) for side in sides)))
                 if found is not None:
                     made.append({"goal": goal, "kind": kind, "rival": rival["contender"], "label": rival["label"], **found})
         return made
@@ -244,30 +230,6 @@ class Peers:
         self.clock.add(kind, known["took"])
         return known["figures"]
 
-    @contextmanager
-    def _lazily(self, entry: Entry, gauge: Gauge) -> Iterator[Callable[[], Worker]]:
-        """The contender's process, which starts when it is first asked for, and anew when it has died."""
-        held: list[Worker] = []
-
-        def worker() -> Worker:
-            if held and not held[0].alive:
-                held.pop().close()
-            if not held:
-                held.append(Worker(self.spec, entry.module, self._log(entry.contender.name)))
-                agreed = gauge.same(held[0])
-                if agreed < ALIKE:
-                    raise Refused(f"Before anything is set, its process draws other pictures than the uncached one ({agreed:.0f} dB).")
-            return held[0]
-
-        try:
-            yield worker
-        finally:
-            for one in held:
-                one.close()
-
-    def _log(self, name: str) -> Path:
-        return self.folder / "logs" / f"{name.replace(',', '').replace(' ', '-')}.txt"
-
     def _say(self, what: str) -> None:
         """Tell how far it is. What is left is what is still to do, each as long as its kind has taken on average."""
         most = self.size.most or 10**9
@@ -283,18 +245,25 @@ class Peers:
         self.tell(what, self._done, opened + closely, left)
 
 
-def shown_models() -> list[str]:
-    """Models of the zoo that say what they can be asked for."""
-    return [name for name in zoo.names() if zoo.labels(name)]
+def _wearing(pool: Pool, entry: Entry, setting: Setting) -> Worker:
+    worker = pool.of(entry.module)
+    worker.use(setting)
+    return worker
 
 
-def modules_of(names: Sequence[str], known: Mapping[str, str] | None = None) -> list[str]:
+def _agree(gauge: Gauge, worker: Worker) -> None:
+    agreed = gauge.same(worker)
+    if agreed < ALIKE:
+        raise Refused(f"Before anything is set, its process draws other pictures than the uncached one ({agreed:.0f} dB).")
+
+
+def modules_of(names: Sequence[str]) -> list[str]:
     """The modules of contenders by the names of their files, the judged one always first.
 
     Raises:
         OmniCacheError: there is no such contender.
     """
-    files = known or {module.rpartition(".")[2]: module for module in CONTENDERS}
+    files = {module.rpartition(".")[2]: module for module in CONTENDERS}
     for name in names:
         if name not in files:
             raise OmniCacheError(f"There is no contender {name!r}; there are {', '.join(files)}.")
