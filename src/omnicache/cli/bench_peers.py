@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from omnicache import zoo
 from omnicache.cli.common import err, print_json
@@ -37,7 +38,8 @@ def bench_peers(
         size = replace(size, samples=samples)
     if minutes is not None:
         size = replace(size, minutes=minutes)
-    modules = CONTENDERS if contenders == "all" else modules_of([name.strip() for name in contenders.split(",") if name.strip()])
+    names = list(CONTENDERS) if contenders == "all" else [name.strip() for name in contenders.split(",") if name.strip()]
+    modules = modules_of(names)
     with waiting(err) as tell:
         work = Peers(model, out / "work", size, steps, guidance, contenders=modules, tell=tell)
         try:
@@ -61,17 +63,20 @@ def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
         console.print(one["sentence"], style="yellow" if one["outcome"] in ("misses", "loses", "even") else "green", markup=False)
     for goal in result["goals"]:
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"{goal:g} dB", title_justify="left", title_style="bold")
-        for column in ("contender", "speedup", "95 %", "PSNR", "setting"):
-            table.add_column(column, justify="right" if column in ("speedup", "95 %", "PSNR") else "left", no_wrap=column != "setting")
+        for column in ("contender and setting", "speedup", "95 %", "PSNR"):
+            table.add_column(
+                column, justify="left" if column.startswith("contender") else "right", no_wrap=column != "contender and setting"
+            )
         mine = [one for one in result["chosen"] if one["goal"] == goal]
         for one in sorted(mine, key=lambda o: -o["held"]["speedup"]["median"] if o["held"] else 0):
             held = one["held"]
+            name = Text(f"{one['contender']}\n").append(_without(one) if held is None else one["label"], style="dim")
             if held is None:
-                table.add_row(one["contender"], "–", "", "", _without(one), style="dim")
+                table.add_row(name, "–", "", "")
                 continue
             fast = held["speedup"]
             span, like = f"{fast['low']:.2f}–{fast['high']:.2f}", f"{held['psnr']['mean']:.1f} dB"
-            table.add_row(one["contender"], f"{fast['median']:.2f}x", span, like, one["label"])
+            table.add_row(name, f"{fast['median']:.2f}x", span, like)
         console.print()
         console.print(table)
     console.print()
@@ -79,8 +84,9 @@ def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
         if one["why"] is not None:
             console.print(f"{one['name']}: not compared. {one['why']}", markup=False)
         elif one["left_out"]:
-            said = f"{one['name']}: no time was left for {one['left_out']} of its settings. The same command with more --minutes goes on."
-            console.print(said, markup=False)
+            console.print(
+                f"{one['name']}: no time was left for {one['left_out']} of its settings; more --minutes goes on.", markup=False
+            )
     console.print(f"Written: {'  '.join(map(str, files))}")
 
 

@@ -31,6 +31,7 @@ def write_peers(result: Mapping[str, Any], out: Path) -> Path:
         headline=_headline(result),
         verdicts=[{**one, "bad": one["outcome"] in BAD} for one in result["verdicts"]],
         quick=result["quick"],
+        left_out=sum(one["left_out"] for one in result["contenders"]),
         samples=result["samples"],
         tuning=result["tuning"],
         pairs=result["pairs"],
@@ -63,8 +64,7 @@ def _headline(result: Mapping[str, Any]) -> str:
 def _setting(result: Mapping[str, Any]) -> str:
     parts = [f"{result['steps']} steps"] + [f"guidance {result['guidance']:g}"] * (result["guidance"] is not None)
     parts += [f"{result['samples']} held-out and {result['tuning']} tuning {result['unit']}s, batches of {result['batch']}"]
-    threads = result["threads"]
-    parts += [f"{threads} thread{'s' * (threads != 1)}", f"measured on {result['device']}", f"torch {result['torch']}"]
+    parts += [f"measured on {result['device']}", f"torch {result['torch']}"]
     parts += [f"{one['name']} {one['version']}" for one in result["contenders"] if one["version"]]
     loads = [one["held"]["load"] for one in result["chosen"] if one["held"] and one["held"]["load"] is not None]
     parts += [f"load average {min(loads):g} to {max(loads):g}"] * bool(loads)

@@ -45,7 +45,9 @@ def _frame(rows: Sequence[Mapping[str, Any]], goals: Sequence[float], width: int
     xs = [1.0, *(speed(dict(row)) for row in rows)]
     ys = [*goals, *(row["psnr"]["mean"] for row in rows)]
     top = min(max(ys), max(goals) + 22)
-    return Frame((max(round(min(xs) / 1.06, 4), 0.7), round(max(xs) * 1.1, 4)), (min(goals) - BELOW, round(top + 1, 2)), width, height)
+    return Frame(
+        (max(round(min(xs) / 1.06, 4), 0.7), round(max(xs) * 1.1, 4)), (min(goals) - BELOW, round(top + 1, 2)), width, height
+    )
 
 
 def _goals(frame: Frame, goals: Sequence[float]) -> list[Any]:
@@ -63,7 +65,9 @@ def _named(frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mappi
     wanted = []
     for row in ours:
         at = frame.place(speed(dict(row)), row["psnr"]["mean"])
-        wanted.append((at, (at[0], at[0]), f"tuned, {row['options']['goal']:g} dB" if "goal" in row["options"] else "tuned", "accent"))
+        wanted.append(
+            (at, (at[0], at[0]), f"tuned, {row['options']['goal']:g} dB" if "goal" in row["options"] else "tuned", "accent")
+        )
     size = 11 if frame.width < 500 else 12
     for left, top, align, text, token in place_labels(wanted, places, [], size, frame.width, frame.height):
         chart = alt.Chart(alt.InlineData(values=[{"text": text}]))

@@ -6,17 +6,16 @@ context of the call, and its state is cleared between runs, as the pipelines tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from omnicache.errors import OmniCacheError
+from omnicache.measure.peers.call import Call
 from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
-from omnicache.runtime.hook import Hook
 
 WIDE = (-1e9, 1e9)
 BLOCKS = r"(.*\.)?(temporal_)?(transformer_)?blocks\.\d+"
@@ -55,88 +54,41 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
     return Worn(around=call.run, off=call.hook.remove)
 
 
-class Call:
-    """Knows at which timestep and step a call of the denoiser is.
-
-    Attributes:
-        context: whether a cache context is set around each call.
-    """
-
-    def __init__(self, scene: Scene):
-        self.pipe, self.model, self.timestep, self.index, self.context = scene.pipe, scene.denoiser, 0.0, -1, False
-        self.hook = Hook(self.model, self._called)
-
-    def _called(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = kwargs.get("timestep", args[1] if len(args) > 1 else None)
-        self.timestep = float(torch.as_tensor(given).flatten()[0])
-        self.index += 1
-        with self._told():
-            return call(*args, **kwargs)
-
-    def _told(self) -> Any:
-        if not self.context:
-            return nullcontext()
-        from diffusers.models.cache_utils import CacheMixin
-
-        total = len(self.pipe.scheduler.timesteps)
-        set_context: Any = CacheMixin.cache_context
-        return set_context(self.model, "cond", step_index=self.index, sigma=self.sigma, num_inference_steps=total)
-
-    @property
-    def sigma(self) -> float:
-        """The share of noise in the latents, from 1 to 0."""
-        cumulated = getattr(self.pipe.scheduler, "alphas_cumprod", None)
-        if cumulated is None or not 0 <= self.timestep < len(cumulated):
-            return min(max(self.timestep / 1000, 0.0), 1.0)
-        kept = float(cumulated[int(self.timestep)])
-        return (1 - kept) ** 0.5 / (kept**0.5 + (1 - kept) ** 0.5)
-
-    @contextmanager
-    def run(self) -> Iterator[None]:
-        """Around a whole run: what an earlier one has left is forgotten."""
-        from diffusers.hooks import HookRegistry
-
-        self.index = -1
-        HookRegistry.check_if_exists_or_initialize(self.model).reset_stateful_hooks(recurse=True)
-        yield
-
-
 def _first_block(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
-
+    config, apply = _hooks("FirstBlockCacheConfig", "apply_first_block_cache")
     _need_blocks(scene, "FirstBlockCache")
     call.context = True
-    apply_first_block_cache(scene.denoiser, FirstBlockCacheConfig(threshold=options["threshold"]))
+    apply(scene.denoiser, config(threshold=options["threshold"]))
 
 
 def _taylorseer(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import TaylorSeerCacheConfig, apply_taylorseer_cache
-
+    config, apply = _hooks("TaylorSeerCacheConfig", "apply_taylorseer_cache")
     given: dict[str, Any] = {"cache_interval": options["interval"], "max_order": options["order"]}
     given["taylor_factors_dtype"] = torch.float32
     if options["what"] == "modules":
         given["cache_identifiers"] = [BLOCKS + r"\.(attn\d?|ff|ff_context)"]
     if options["what"] == "lite":
         _need_blocks(scene, "TaylorSeer's lite mode")
-        if hasattr(scene.denoiser, "proj_out"):
+        last = list(scene.denoiser.transformer_blocks)[-1]
+        if hasattr(scene.denoiser, "proj_out") and not getattr(last, "context_pre_only", False):
             given["use_lite_mode"] = True
-        elif hasattr(scene.denoiser, "proj_out_2"):  # lite mode's patterns know one name of the last layer
-            given |= {"skip_predict_identifiers": [r"[^.]*blocks\.\d+"], "cache_identifiers": ["proj_out_2"]}
+        else:  # its patterns know one name of the last layer, and its zeros fail on a last block that returns no text
+            count = len(scene.denoiser.transformer_blocks) - getattr(last, "context_pre_only", False)
+            given["skip_predict_identifiers"] = [rf"[^.]*blocks\.({'|'.join(map(str, range(count)))})"]
+            given["cache_identifiers"] = ["proj_out(_2)?"]
     call.context = True
-    apply_taylorseer_cache(scene.denoiser, TaylorSeerCacheConfig(**given))
+    apply(scene.denoiser, config(**given))
 
 
 def _magcache(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import MagCacheConfig, apply_mag_cache
-
+    config, apply = _hooks("MagCacheConfig", "apply_mag_cache")
     _need_blocks(scene, "MagCache")
-    apply = partial(apply_mag_cache, scene.denoiser)
-    apply(MagCacheConfig(calibrate=True, num_inference_steps=scene.steps + 1))  # one more, or it forgets them at the end
+    apply(scene.denoiser, config(calibrate=True, num_inference_steps=scene.steps + 1))  # one more, or it forgets them at the end
     with call.run():
         scene.draw("tuning", 0, min(4, len(scene.inputs)))
         ratios = _ratios(scene.denoiser)
     given = {"threshold": options["threshold"], "retention_ratio": options["retention"], "mag_ratios": ratios}
-    apply(MagCacheConfig(num_inference_steps=scene.steps, max_skip_steps=4, **given))
+    apply(scene.denoiser, config(num_inference_steps=scene.steps, max_skip_steps=4, **given))
 
 
 def _ratios(model: torch.nn.Module) -> list[float]:
@@ -149,48 +101,59 @@ def _ratios(model: torch.nn.Module) -> list[float]:
 
 
 def _pab(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import PyramidAttentionBroadcastConfig, apply_pyramid_attention_broadcast
-
+    config, apply = _hooks("PyramidAttentionBroadcastConfig", "apply_pyramid_attention_broadcast")
     kinds, given = ("spatial", "temporal", "cross"), {}
     for kind in kinds:
         given[f"{kind}_attention_block_skip_range"] = options["skip"]
         if options["wide"]:
             given[f"{kind}_attention_timestep_skip_range"] = WIDE
-    config = PyramidAttentionBroadcastConfig(current_timestep_callback=lambda: call.timestep, **given)
-    apply_pyramid_attention_broadcast(scene.denoiser, config)
+    apply(scene.denoiser, config(current_timestep_callback=lambda: call.timestep, **given))
 
 
 def _fastercache(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import FasterCacheConfig, apply_faster_cache
-
+    config, apply = _hooks("FasterCacheConfig", "apply_faster_cache")
     given: dict[str, Any] = {"spatial_attention_block_skip_range": options["skip"]}
     given["unconditional_batch_skip_range"] = options["uncond"]
     given["tensor_format"] = "BCHW" if scene.task.frames == 1 else "BCFHW"
     if scene.task.frames > 1:
         given["temporal_attention_block_skip_range"] = options["skip"]
     if options["wide"]:
-        given |= {f"{kind}_timestep_skip_range": WIDE for kind in ("spatial_attention", "temporal_attention", "unconditional_batch")}
+        given |= {
+            f"{kind}_timestep_skip_range": WIDE for kind in ("spatial_attention", "temporal_attention", "unconditional_batch")
+        }
     split = ("hidden_states", "encoder_hidden_states", "timestep", "pooled_projections", "attention_mask", "encoder_attention_mask")
-    config = FasterCacheConfig(current_timestep_callback=lambda: call.timestep, **given)
-    config._unconditional_conditional_input_kwargs_identifiers = split
-    apply_faster_cache(scene.denoiser, config)
+    made = config(current_timestep_callback=lambda: call.timestep, **given)
+    made._unconditional_conditional_input_kwargs_identifiers = split
+    apply(scene.denoiser, made)
 
 
 def _seacache(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import SeaCacheConfig, apply_sea_cache
+    config, apply = _hooks("SeaCacheConfig", "apply_sea_cache")
 
     def latents(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
         given = kwargs.get("hidden_states", args[0] if args else None)
         return list(given if given.ndim == 5 else given[:, :, None])
 
     call.context = True
-    apply_sea_cache(scene.denoiser, SeaCacheConfig(threshold=options["threshold"], raw_vision_callback=latents))
+    apply(scene.denoiser, config(threshold=options["threshold"], raw_vision_callback=latents))
 
 
 def _text_kv(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
-    from diffusers.hooks import TextKVCacheConfig, apply_text_kv_cache
+    config, apply = _hooks("TextKVCacheConfig", "apply_text_kv_cache")
+    apply(scene.denoiser, config())
 
-    apply_text_kv_cache(scene.denoiser, TextKVCacheConfig())
+
+def _hooks(*names: str) -> list[Any]:
+    """A config and what applies it.
+
+    Raises:
+        OmniCacheError: the installed diffusers has none of that name.
+    """
+    hooks = import_module("diffusers.hooks")
+    for name in names:
+        if not hasattr(hooks, name):
+            raise OmniCacheError(f"The installed diffusers has no {name}.")
+    return [getattr(hooks, name) for name in names]
 
 
 def _need_blocks(scene: Scene, name: str) -> None:

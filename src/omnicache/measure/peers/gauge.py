@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ class Gauge:
     """Measures settings against the uncached pipeline's process.
 
     Args:
-        plain: that process.
+        plain: gives that process, which starts when it is first asked for.
         floor: the lowest goal, in dB.
         folder: where the uncached pictures are kept.
     """
 
-    def __init__(self, plain: Worker, size: Size, floor: float, folder: Path):
+    def __init__(self, plain: Callable[[], Worker], size: Size, floor: float, folder: Path):
         self.plain, self.size, self.floor, self.folder = plain, size, floor, folder
         self._uncached: dict[str, torch.Tensor] = {}
 
@@ -41,7 +41,7 @@ class Gauge:
             path = self.folder / f"uncached-{which}.pt"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                made = torch.cat([self.plain.draw(which, *batch).made for batch in self.size.batches(which)])
+                made = torch.cat([self.plain().draw(which, *batch).made for batch in self.size.batches(which)])
                 torch.save(made, path.with_suffix(".part"))
                 path.with_suffix(".part").replace(path)
             self._uncached[which] = torch.load(path, weights_only=True)
@@ -58,7 +58,7 @@ class Gauge:
         warm = worker.draw("tuning", *batches[0]).made
         short = float(likeness(warm, base[: len(warm)]).mean()) < self.floor - SCREEN
         batches = batches[:1] if short else batches
-        pairs = self._pairs(self.plain, worker, "tuning", batches, self.size.first_pairs)
+        pairs = self._pairs(self.plain(), worker, "tuning", batches, self.size.first_pairs)
         made = torch.cat([pair[1].made for pair in pairs[: len(batches)]])
         made = torch.cat([made, *(worker.draw("tuning", *batch).made for batch in batches[len(pairs) :])])
         found = self._figures(made, base, pairs)
@@ -70,7 +70,7 @@ class Gauge:
         """The same on all held-out inputs."""
         base, batches = self.uncached("held"), self.size.batches("held")
         worker.draw("held", *batches[0])
-        pairs = self._pairs(self.plain, worker, "held", batches, self.size.pairs)
+        pairs = self._pairs(self.plain(), worker, "held", batches, self.size.pairs)
         made = [pair[1].made for pair in pairs[: len(batches)]]
         made += [worker.draw("held", *batch).made for batch in batches[len(made) :]]
         return self._figures(torch.cat(made), base, pairs)
@@ -81,7 +81,7 @@ class Gauge:
         for worker in (ours, rival):
             worker.draw("held", *batches[0])
         pairs = self._pairs(rival, ours, "held", batches, self.size.pairs)
-        return {"ratio": ratios(pairs, 0), "whole": ratios(pairs, 1), "pairs": len(pairs), "load": load()}
+        return {"ratio": ratios(pairs, "inside"), "whole": ratios(pairs, "whole"), "pairs": len(pairs), "load": load()}
 
     def _pairs(
         self, one: Worker, other: Worker, which: str, batches: Sequence[tuple[int, int]], count: int
@@ -102,8 +102,8 @@ class Gauge:
         return {
             "samples": len(made),
             "psnr": mean95(each),
-            "speedup": ratios(pairs, 0),
-            "whole": ratios(pairs, 1),
+            "speedup": ratios(pairs, "inside"),
+            "whole": ratios(pairs, "whole"),
             "seconds": statistics.median(pair[1].inside for pair in pairs) / self.size.batch,
             "pairs": [[pair[0].inside, pair[1].inside] for pair in pairs],
             "load": load(),
@@ -117,9 +117,9 @@ def likeness(made: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
     return psnr(made.flatten(0, -4), base.flatten(0, -4)).clamp_max(EQUAL).view(len(made), -1).mean(1)
 
 
-def ratios(pairs: Sequence[tuple[Drawn, Drawn]], which: int) -> dict[str, float]:
-    """How many times as fast the second of each pair is, in the denoiser (0) or in the whole call (1)."""
-    return median95([one[which] / other[which] for one, other in pairs])
+def ratios(pairs: Sequence[tuple[Drawn, Drawn]], where: str) -> dict[str, float]:
+    """How many times as fast the second of each pair is, "inside" the denoiser or in the "whole" call."""
+    return median95([getattr(one, where) / getattr(other, where) for one, other in pairs])
 
 
 def load() -> float | None:

@@ -14,11 +14,10 @@ from omnicache.plan import Plan
 
 def _settings(scene: Scene) -> list[Setting]:
     made = []
+    about = {"folder": scene.spec.folder / "tune", "budget": scene.spec.budget, "progress": False, **scene.tuning.settings}
     for goal in scene.spec.goals:
         try:
-            plan = omnicache.tune(
-                scene.pipe, scene.inputs, psnr=goal, folder=scene.spec.folder / "tune", progress=False, **scene.tuning.settings
-            )
+            plan = omnicache.tune(scene.pipe, scene.inputs, psnr=goal, **about)
         except OmniCacheError as no:
             made.append(Setting({"goal": goal, "why": str(no)}, f"tuned for {goal:g} dB"))
             continue

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import omnicache
 from omnicache import zoo
 from omnicache.measure.comparison import environment, rounded
+from omnicache.measure.peers.entry import Entry
 from omnicache.measure.peers.scene import Spec
 from omnicache.measure.peers.size import Size
 from omnicache.measure.peers.verdict import ORDER, verdict
-
-if TYPE_CHECKING:
-    from omnicache.measure.peers.work import Entry
 
 
 def result_of(

@@ -26,6 +26,7 @@ class Spec:
         tuning: inputs that settings are chosen by.
         goals: PSNR to the uncached pictures, in dB.
         threads: of torch.
+        budget: seconds after which tuning begins no further method.
         folder: for what a contender makes: plans.
     """
 
@@ -37,6 +38,7 @@ class Spec:
     goals: tuple[float, ...]
     threads: int
     folder: Path
+    budget: float = 600.0
 
 
 class Scene:

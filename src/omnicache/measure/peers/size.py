@@ -37,7 +37,7 @@ class Size:
 
 FULL = {"picture": Size(), "clip": Size(samples=64, tuning=8, batch=1, pairs=7, minutes=240.0)}
 QUICK = {
-    "picture": Size(samples=16, tuning=8, first_pairs=2, pairs=7, most=8, minutes=12.0, quick=True),
+    "picture": Size(samples=16, tuning=8, first_pairs=2, pairs=7, most=8, minutes=15.0, quick=True),
     "clip": Size(samples=4, tuning=2, batch=1, first_pairs=2, pairs=5, most=4, minutes=20.0, quick=True),
 }
 

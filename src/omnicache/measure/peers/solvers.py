@@ -25,7 +25,6 @@ MULTISTEP: dict[str, Solver] = {
 IN_SIGMAS: dict[str, Solver] = {
     "Heun": ("HeunDiscreteScheduler", {}, 2),
     "DPM2": ("KDPM2DiscreteScheduler", {}, 2),
-    "LMS": ("LMSDiscreteScheduler", {}, 1),
 }
 EDM: dict[str, Solver] = {
     "EDM DPM-Solver++ 2M": ("EDMDPMSolverMultistepScheduler", {"solver_order": 2}, 1),

@@ -11,6 +11,7 @@ ORDER = ("misses", "loses", "even", "ahead", "wins")
 """What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs; "loses": a rival
 is faster; "even": not told apart from one; "ahead": faster than all, but not by :data:`CLEAR`; "wins": by that or more."""
 RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
+MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
 
 
 def best(chosen: Sequence[Mapping[str, Any]], goal: float, kind: str) -> Mapping[str, Any] | None:
@@ -35,24 +36,30 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
         if rivals:
             said += f" {' and '.join(f'{_who(one)} is {_speed(one)}' for one in rivals)}."
         return {"goal": goal, "outcome": "misses", "sentence": said}
-    parts, outcomes = [], []
+    parts, missing, outcomes = [], [], []
     for kind, words in RIVALS.items():
         duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
         rival = best(chosen, goal, kind)
         if duel is None or rival is None:
-            parts.append(f"{words.replace('the best', 'any', 1)} reaches it at no setting")
+            missing.append(MISSING[kind] if rival is None else f"It was not timed against {words} ({_who(rival)}).")
             continue
         ratio = duel["ratio"]
-        outcomes.append("loses" if ratio["high"] < 1 else "even" if ratio["low"] <= 1 else "ahead" if ratio["median"] < CLEAR else "wins")
+        outcomes.append(_outcome(ratio))
         slower = ratio["median"] < 1
-        times = f"{ratio['median']:.2f} times as fast as" if not slower else f"slower ({ratio['median']:.2f} times as fast) than"
+        times = f"slower ({ratio['median']:.2f} times as fast) than" if slower else f"{ratio['median']:.2f} times as fast as"
         parts.append(f"{times} {words} ({_who(rival)}, {_decibel(rival)}{_short(rival)})")
-    said = f"At {goal:g} dB the tuned plan is {_speed(ours)} ({_decibel(ours)}), {' and '.join(parts)}."
+    said = " ".join([f"At {goal:g} dB the tuned plan is {', '.join([f'{_speed(ours)} ({_decibel(ours)})', *parts])}.", *missing])
     outcome = min(outcomes, key=ORDER.index, default="wins")
     if _short(ours):
         outcome = "misses"
         said = f"On held-out inputs the plan that was tuned for {goal:g} dB falls short of it: {_decibel(ours)}. {said}"
     return {"goal": goal, "outcome": outcome, "sentence": said}
+
+
+def _outcome(ratio: Mapping[str, float]) -> str:
+    if ratio["low"] <= 1:
+        return "loses" if ratio["high"] < 1 else "even"
+    return "ahead" if ratio["median"] < CLEAR else "wins"
 
 
 def _who(one: Mapping[str, Any]) -> str:

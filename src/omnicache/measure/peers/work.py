@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from omnicache.errors import OmniCacheError
+from omnicache.errors import nearest as nearest_name
 from omnicache.measure.bench.store import Store
 from omnicache.measure.bench.work import Clock, Tell
 from omnicache.measure.comparison import rounded
-from omnicache.measure.peers.choice import choice, nearest
-from omnicache.measure.peers.contender import Contender, Setting, contender
+from omnicache.measure.peers.contender import Setting, contender
+from omnicache.measure.peers.entry import Entry, chosen_of
 from omnicache.measure.peers.fingerprint import key_of, scene_key
 from omnicache.measure.peers.gauge import Gauge
 from omnicache.measure.peers.pool import Pool
@@ -26,38 +28,23 @@ from omnicache.measure.peers.verdict import RIVALS, best
 from omnicache.measure.peers.worker import Refused, Worker
 
 HERE = "omnicache.measure.peers"
-CONTENDERS = tuple(
-    f"{HERE}.{name}"
-    for name in (
-        "omnicache_tuned",
-        "fewer_steps",
-        "solvers",
-        "cache_dit",
-        "diffusers_caches",
-        "deepcache",
-        "tomesd",
-        "omnicache_methods",
-    )
-)
-"""Modules, each with a ``CONTENDER``; the first is the one that is judged."""
+CONTENDERS = {
+    "tuned": f"{HERE}.omnicache_tuned",
+    "fewer-steps": f"{HERE}.fewer_steps",
+    "solvers": f"{HERE}.solvers",
+    "cache-dit": f"{HERE}.cache_dit_package",
+    "diffusers": f"{HERE}.diffusers_caches",
+    "DeepCache": f"{HERE}.deepcache_package",
+    "tomesd": f"{HERE}.tomesd_package",
+    "methods": f"{HERE}.omnicache_methods",
+}
+"""Modules, each with a ``CONTENDER``, by a short name; the first is the one that is judged."""
 EARLY = 0.6
-"""Share of the time after which no further setting is tried."""
+"""Share of the time, after the plans were tuned, in which settings are tried; the contenders have equal parts of it."""
 ALIKE = 60.0
 """PSNR in dB that two processes must agree by when nothing is on."""
 GUESS = 20
 """Settings of a contender that has not yet been asked."""
-
-
-@dataclass
-class Entry:
-    """What is known of one contender."""
-
-    module: str
-    contender: Contender
-    settings: list[Setting] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    why: str | None = None
-    left_out: int = 0
 
 
 class Peers:
@@ -82,28 +69,35 @@ class Peers:
         steps: int | None = None,
         guidance: float | None = None,
         goals: Sequence[float] = (30.0, 25.0),
-        contenders: Sequence[str] = CONTENDERS,
+        contenders: Sequence[str] = tuple(CONTENDERS.values()),
         tell: Tell | None = None,
     ):
         self.folder, self.size, self.tell = Path(folder).resolve(), size, tell or (lambda *_: None)
         threads = torch.get_num_threads()
-        self.spec = Spec(model, steps, guidance, size.samples, size.tuning, tuple(goals), threads, self.folder)
+        self.spec = Spec(
+            model, steps, guidance, size.samples, size.tuning, tuple(goals), threads, self.folder, 60 * size.minutes / 12
+        )
         self.store, self.clock = Store(self.folder / "peers.jsonl"), Clock()
         self.entries = [Entry(module, contender(module)) for module in contenders]
         self._done = 0
 
     def run(self) -> dict[str, Any]:
         """Measure what is not yet known, and return all of it: see ``result_of``."""
-        with Worker(self.spec, None, self.folder / "logs" / "uncached.txt") as plain:
+        with ExitStack() as stack:
+
+            @cache
+            def plain() -> Worker:
+                return stack.enter_context(Worker(self.spec, None, self.folder / "logs" / "uncached.txt"))
+
             pictures = self.folder / "samples" / scene_key(self.spec, self.size)
             gauge = Gauge(plain, self.size, min(self.spec.goals), pictures)
-            with Pool(self.spec, self.folder / "logs", lambda worker: _agree(gauge, worker)) as pool:
-                self._say("uncached pictures")
-                for i, entry in enumerate(self.entries):
-                    self._first(entry, gauge, pool, len(self.entries) - i)
-                chosen = self._chosen()
-                self._closely(chosen, gauge, pool)
-                duels = self._duels(chosen, gauge, pool)
+            pool = stack.enter_context(Pool(self.spec, self.folder / "logs", lambda worker: _agree(gauge, worker)))
+            self._say("uncached pictures")
+            for i, entry in enumerate(self.entries):
+                self._first(entry, gauge, pool, len(self.entries) - i)
+            chosen = chosen_of(self.entries, self.spec.goals)
+            self._closely(chosen, gauge, pool)
+            duels = self._duels(chosen, gauge, pool)
         self._say("done")
         return result_of(self.spec, self.size, self.entries, chosen, duels, self.clock.spent)
 
@@ -119,7 +113,9 @@ class Peers:
         except Refused as no:
             entry.why = str(no)
             return
-        limit = self.clock.spent + max(60 * self.size.minutes * EARLY - self.clock.spent, 0) / to_come
+        asked = sum(self.clock.took.get("settings", ()))  # the tuned plans are made in it; the others' time begins after that
+        early = asked + EARLY * max(60 * self.size.minutes - asked, 0)
+        limit = self.clock.spent + max(early - self.clock.spent, 0) / to_come
         for setting in entry.settings:
             known = self.store.get(f"first {key_of(it, setting, self.spec, self.size)}")
             if known is None and self.clock.spent > limit:
@@ -147,9 +143,7 @@ class Peers:
         listed = [Setting(options, label) for options, label in known["settings"]]
         entry.settings = [listed[i] for i in spread(len(listed))][: self.size.most]
 
-    def _row(
-        self, entry: Entry, setting: Setting, known: dict[str, Any] | None, gauge: Gauge, pool: Pool
-    ) -> dict[str, Any]:
+    def _row(self, entry: Entry, setting: Setting, known: dict[str, Any] | None, gauge: Gauge, pool: Pool) -> dict[str, Any]:
         if known is None:
             began = time.perf_counter()
             try:
@@ -166,25 +160,6 @@ class Peers:
         return {**about, "options": dict(setting.options), **{k: v for k, v in known.items() if k not in ("key", "took")}}
 
     # --- the chosen ones, on held-out inputs -------------------------------------------------------------------------------
-
-    def _chosen(self) -> list[dict[str, Any]]:
-        """One for each goal and contender, also where nothing was chosen."""
-        made = []
-        for goal in self.spec.goals:
-            for entry in self.entries:
-                if entry.why is not None or not entry.rows:
-                    continue
-                row = choice(entry.rows, goal)
-                one = {"goal": goal, "contender": entry.contender.name, "kind": entry.contender.kind, "held": None}
-                if row is None:
-                    near = nearest(entry.rows)
-                    near = None if near is None else {key: near[key] for key in ("label", "psnr", "speedup")}
-                    why = next((r["why"] for r in entry.rows if r["options"].get("goal") == goal and "why" in r), None)
-                    made.append({**one, "label": None, "nearest": near, "why": why})
-                else:
-                    tuning = {key: row[key] for key in ("psnr", "speedup", "samples")}
-                    made.append({**one, "label": row["label"], "options": row["options"], "tuning": tuning})
-        return made
 
     def _closely(self, chosen: Sequence[dict[str, Any]], gauge: Gauge, pool: Pool) -> None:
         for entry in self.entries:
@@ -233,7 +208,9 @@ class Peers:
     def _say(self, what: str) -> None:
         """Tell how far it is. What is left is what is still to do, each as long as its kind has taken on average."""
         most = self.size.most or 10**9
-        opened = sum(min(len(entry.settings), most) if entry.settings else 0 if entry.why else min(GUESS, most) for entry in self.entries)
+        opened = sum(
+            min(len(entry.settings), most) if entry.settings else 0 if entry.why else min(GUESS, most) for entry in self.entries
+        )
         closely = len(self.spec.goals) * sum(entry.why is None for entry in self.entries)
         first, later = self.clock.mean("first"), self.clock.mean("closely")
         left = None
@@ -258,13 +235,14 @@ def _agree(gauge: Gauge, worker: Worker) -> None:
 
 
 def modules_of(names: Sequence[str]) -> list[str]:
-    """The modules of contenders by the names of their files, the judged one always first.
+    """The modules of contenders by their short names, the judged one always first.
 
     Raises:
         OmniCacheError: there is no such contender.
     """
-    files = {module.rpartition(".")[2]: module for module in CONTENDERS}
     for name in names:
-        if name not in files:
-            raise OmniCacheError(f"There is no contender {name!r}; there are {', '.join(files)}.")
-    return [CONTENDERS[0], *(files[name] for name in dict.fromkeys(names) if files[name] != CONTENDERS[0])]
+        if name not in CONTENDERS:
+            raise OmniCacheError(
+                f"There is no contender {name!r}.{nearest_name(name, CONTENDERS)} There are {', '.join(CONTENDERS)}."
+            )
+    return [module for name, module in CONTENDERS.items() if name in ("tuned", *names)]

@@ -48,6 +48,7 @@ def _label(one: Mapping[str, Any]) -> str:
 def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
     import cache_dit
 
+    _blocks(scene)
     config = cache_dit.DBCacheConfig(
         Fn_compute_blocks=options["front"],
         Bn_compute_blocks=options["back"],
@@ -59,7 +60,7 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
         config.steps_computation_mask = _mask(options, scene.steps)
         config.steps_computation_policy = "static"
     pipe = scene.pipe
-    cache_dit.enable_cache(_adapter(scene), cache_config=config, calibrator_config=_calibrator(options["calibrator"]))
+    cache_dit.enable_cache(_adapter(scene), cache_config=config, calibrator_config=_calibrator(scene, options["calibrator"]))
     return Worn(off=lambda: cache_dit.disable_cache(pipe))
 
 
@@ -72,20 +73,22 @@ def _mask(options: Mapping[str, Any], steps: int) -> list[int]:
     return [int(k < since or (k - since) % options["mask"] == options["mask"] - 1) for k in range(steps)]
 
 
-def _calibrator(name: str | None) -> Any:
+def _calibrator(scene: Scene, name: str | None) -> Any:
     import cache_dit
 
     if name is None:
         return None
+    given: dict[str, Any] = {}
+    if getattr(_blocks(scene)[-1], "context_pre_only", False):  # it returns no text, and the calibrators for text fail on that
+        given["enable_encoder_calibrator"] = False
     if name.startswith("TaylorSeer"):
-        return cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=int(name.split()[1]))
-    return cache_dit.FoCaCalibratorConfig() if name == "FoCa" else cache_dit.DMDCalibratorConfig()
+        return cache_dit.TaylorSeerCalibratorConfig(taylorseer_order=int(name.split()[1]), **given)
+    return cache_dit.FoCaCalibratorConfig(**given) if name == "FoCa" else cache_dit.DMDCalibratorConfig(**given)
 
 
 def _adapter(scene: Scene) -> Any:
     """The pipeline where the package knows it; else an adapter for its lists of blocks, as the package's manual has it."""
     from cache_dit import BlockAdapter, ForwardPattern
-
     from cache_dit.caching.block_adapters import BlockAdapterRegister
 
     if BlockAdapterRegister.is_supported(scene.pipe):

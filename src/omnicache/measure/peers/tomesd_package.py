@@ -35,7 +35,11 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
         merge_crossattn=more,
         merge_mlp=more,
     )
-    return Worn(off=lambda: tomesd.remove_patch(scene.denoiser))
+
+    def off() -> None:
+        tomesd.remove_patch(scene.denoiser)
+
+    return Worn(off=off)
 
 
 def _check(scene: Scene) -> None:
@@ -45,6 +49,4 @@ def _check(scene: Scene) -> None:
         )
 
 
-CONTENDER = Contender(
-    "tomesd", "peer", _settings, _put, "tomesd", neutral={"ratio": 0.0, "max_downsample": 2, "everywhere": False}
-)
+CONTENDER = Contender("tomesd", "peer", _settings, _put, "tomesd", neutral={"ratio": 0.0, "max_downsample": 2, "everywhere": False})
