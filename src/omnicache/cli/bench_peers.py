@@ -19,6 +19,7 @@ from omnicache.measure.peers import CONTENDERS, Peers
 from omnicache.measure.peers.size import FULL, QUICK
 from omnicache.measure.peers.work import modules_of
 from omnicache.report import write_peers
+from omnicache.report.peers import BAD
 
 
 def bench_peers(
@@ -60,7 +61,7 @@ def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
     if result["quick"]:
         console.print(f"A quick look: {result['samples']} held-out {result['unit']}s, few settings of each.", style="yellow")
     for one in result["verdicts"]:
-        console.print(one["sentence"], style="yellow" if one["outcome"] in ("misses", "loses", "even") else "green", markup=False)
+        console.print(one["sentence"], style="yellow" if one["outcome"] in BAD else "green", markup=False)
     for goal in result["goals"]:
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"{goal:g} dB", title_justify="left", title_style="bold")
         for column in ("contender and setting", "speedup", "95 %", "PSNR"):

@@ -13,7 +13,7 @@ from omnicache.report.peers_chart import peers_chart
 
 TOKENS = ("accent", "soft", "path-5", "path-2", "path-3", "path-4", "path-6", "path-7", "path-8")
 """Colours of the contenders, the judged one's first."""
-BAD = ("misses", "loses", "even")
+BAD = ("misses", "loses", "even", "open")
 
 
 def write_peers(result: Mapping[str, Any], out: Path) -> Path:
@@ -56,6 +56,7 @@ def _headline(result: Mapping[str, Any]) -> str:
         "misses": f"The tuned plan does not reach {where}",
         "loses": f"A rival is faster than the tuned plan at {where}",
         "even": f"At {where} a rival is not told apart from the tuned plan",
+        "open": f"Not decided at {where}: there was no time for all of it",
         "ahead": f"Faster than every rival, at {where} by less than 1.2 times",
         "wins": f"Faster than every rival at {where}",
     }[worst]

@@ -93,7 +93,15 @@ def test_falling_short_on_held_out_inputs_comes_first():
     assert found["outcome"] == "misses" and found["sentence"].startswith(
         "On held-out inputs the plan that was tuned for 30 dB falls"
     )
-    assert "It was not timed against the best of fewer steps" in found["sentence"]
+
+
+def test_a_rival_for_which_there_was_no_time_leaves_it_open():
+    found = verdict(CHOSEN, [duel("peer", 1.5, 1.6, 1.7)], 30.0, "tuned")
+    assert found["outcome"] == "open"
+    assert found["sentence"].endswith("There was no time to measure it against the best of fewer steps.")
+    chosen = [CHOSEN[0], *({**other, "held": None} for other in CHOSEN[1:])]
+    found = verdict(chosen, [], 30.0, "tuned")
+    assert found["outcome"] == "open" and "No peer's setting" not in found["sentence"]
 
 
 def test_without_a_plan_the_rivals_are_named():

@@ -69,12 +69,13 @@ def _taylorseer(scene: Scene, options: Mapping[str, Any], call: Call) -> None:
         given["cache_identifiers"] = [BLOCKS + r"\.(attn\d?|ff|ff_context)"]
     if options["what"] == "lite":
         _need_blocks(scene, "TaylorSeer's lite mode")
-        last = list(scene.denoiser.transformer_blocks)[-1]
-        if hasattr(scene.denoiser, "proj_out") and not getattr(last, "context_pre_only", False):
+        blocks: Any = scene.denoiser.transformer_blocks
+        no_text = getattr(blocks[-1], "context_pre_only", False)
+        if hasattr(scene.denoiser, "proj_out") and not no_text:
             given["use_lite_mode"] = True
         else:  # its patterns know one name of the last layer, and its zeros fail on a last block that returns no text
-            count = len(scene.denoiser.transformer_blocks) - getattr(last, "context_pre_only", False)
-            given["skip_predict_identifiers"] = [rf"[^.]*blocks\.({'|'.join(map(str, range(count)))})"]
+            skipped = "|".join(map(str, range(len(blocks) - no_text)))
+            given["skip_predict_identifiers"] = [rf"[^.]*blocks\.({skipped})"]
             given["cache_identifiers"] = ["proj_out(_2)?"]
     call.context = True
     apply(scene.denoiser, config(**given))

@@ -7,9 +7,10 @@ from typing import Any
 
 CLEAR = 1.2
 """Times as fast as a rival that is asked for."""
-ORDER = ("misses", "loses", "even", "ahead", "wins")
+ORDER = ("misses", "loses", "even", "open", "ahead", "wins")
 """What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs; "loses": a rival
-is faster; "even": not told apart from one; "ahead": faster than all, but not by :data:`CLEAR`; "wins": by that or more."""
+is faster; "even": not told apart from one; "open": there was no time to measure one; "ahead": faster than all, but not by
+:data:`CLEAR`; "wins": by that or more."""
 RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
 MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
 
@@ -41,7 +42,9 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
         duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
         rival = best(chosen, goal, kind)
         if duel is None or rival is None:
-            missing.append(MISSING[kind] if rival is None else f"It was not timed against {words} ({_who(rival)}).")
+            waiting = any(one["goal"] == goal and one["kind"] == kind and one["label"] is not None for one in chosen)
+            missing.append(f"There was no time to measure it against {words}." if waiting else MISSING[kind])
+            outcomes += ["open"] * waiting
             continue
         ratio = duel["ratio"]
         outcomes.append(_outcome(ratio))
