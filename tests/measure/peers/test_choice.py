@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnicache.measure.peers.choice import choice, nearest
+from omnicache.measure.peers.choice import choice, finalists, nearest
 from omnicache.measure.peers.size import Size, spread
 from omnicache.measure.peers.verdict import ORDER, verdict
 
@@ -29,6 +29,13 @@ def test_where_none_reaches_it_the_likest_that_is_faster_than_uncached_is_named(
     found = nearest(ROWS)
     assert found is not None and found["label"] == "a"
     assert nearest([ROWS[3]]) is None
+
+
+def test_settings_that_are_about_as_fast_are_timed_again():
+    rows = [row("a", 31, 2.0), row("b", 33, 1.6), row("c", 32, 1.9), row("d", 40, 1.4), row("e", 20, 3.0)]
+    assert [one["label"] for one in finalists(rows, 30, 3)] == ["a", "c", "b"]
+    assert [one["label"] for one in finalists(rows, 30, 2)] == ["a", "c"]
+    assert finalists(rows[3:], 30, 3) == [], "where one is alone there is nothing to settle"
 
 
 def test_a_refused_setting_is_never_chosen():

@@ -19,7 +19,7 @@ for package in ("diffusers", "altair", "jinja2", "vl_convert", "torchmetrics"):
     pytest.importorskip(package)
 
 MADE_UP, FEWER = "tests.measure.peers.made_up", CONTENDERS["fewer-steps"]
-SIZE = Size(samples=2, tuning=2, batch=2, first_pairs=1, pairs=2)
+SIZE = Size(samples=2, tuning=2, batch=2, first_pairs=1, finalists=2, final_pairs=1, pairs=2)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,16 @@ def test_what_was_chosen_is_measured_on_held_out_inputs_and_in_a_duel(result):
     unreachable = next(one for one in result["chosen"] if one["goal"] == 90 and one["contender"] == "fewer-steps")
     assert unreachable["label"] is None and (unreachable["nearest"] is None or unreachable["nearest"]["psnr"]["mean"] < 90)
     assert all(duel["goal"] == 12 and duel["pairs"] == SIZE.pairs for duel in result["duels"])
+
+
+def test_the_fastest_are_timed_again_before_one_is_chosen(result):
+    for row in result["rows"]:
+        if "first_pairs" in row:
+            assert len(row["pairs"]) == SIZE.first_pairs + SIZE.final_pairs
+    chosen = {one["label"]: one for one in result["chosen"] if one["contender"] == "fewer-steps" and one["label"] is not None}
+    for label, one in chosen.items():
+        row = next(row for row in result["rows"] if row["label"] == label)
+        assert one["tuning"]["speedup"] == row["speedup"]
 
 
 def test_the_worst_verdict_comes_first(result):

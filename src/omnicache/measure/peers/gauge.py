@@ -66,6 +66,14 @@ class Gauge:
         found["nothing"] = torch.equal(made, base[: len(made)]) and found["speedup"]["median"] < SAVES
         return found
 
+    def again(self, worker: Worker, known: Sequence[Sequence[float]]) -> dict[str, Any]:
+        """More pairs on the tuning inputs, and the speedup by those and the ``known`` ones."""
+        batches = self.size.batches("tuning")
+        worker.draw("tuning", *batches[0])
+        pairs = self._pairs(self.plain(), worker, "tuning", batches, self.size.final_pairs)
+        took = [*known, *([one.inside, other.inside] for one, other in pairs)]
+        return {"pairs": [list(pair) for pair in took], "speedup": median95([a / b for a, b in took]), "load": load()}
+
     def closely(self, worker: Worker) -> dict[str, Any]:
         """The same on all held-out inputs."""
         base, batches = self.uncached("held"), self.size.batches("held")

@@ -52,7 +52,7 @@ def result_of(
             "samples": size.samples,
             "tuning": size.tuning,
             "batch": size.batch,
-            "pairs": {"every setting": size.first_pairs, "chosen": size.pairs},
+            "pairs": {"every setting": size.first_pairs, "again": size.final_pairs, "chosen": size.pairs},
             "quick": size.quick,
             "threads": spec.threads,
             **environment(torch.device("cpu")),

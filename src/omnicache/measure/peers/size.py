@@ -14,6 +14,8 @@ class Size:
         tuning: inputs that settings are chosen by.
         batch: drawn at once.
         first_pairs: timed of every setting.
+        finalists: of a contender and a goal: the fastest settings that reach it are timed again before one is chosen.
+        final_pairs: timed of those.
         pairs: timed of the chosen ones, and of each duel.
         most: settings of a contender; None for all.
         minutes: that it may take, of this machine's time.
@@ -24,6 +26,8 @@ class Size:
     tuning: int = 16
     batch: int = 4
     first_pairs: int = 4
+    finalists: int = 3
+    final_pairs: int = 6
     pairs: int = 9
     most: int | None = None
     minutes: float = 120.0
@@ -37,8 +41,10 @@ class Size:
 
 FULL = {"picture": Size(), "clip": Size(samples=64, tuning=8, batch=1, pairs=7, minutes=240.0)}
 QUICK = {
-    "picture": Size(samples=16, tuning=8, first_pairs=2, pairs=7, most=8, minutes=15.0, quick=True),
-    "clip": Size(samples=4, tuning=2, batch=1, first_pairs=2, pairs=5, most=4, minutes=20.0, quick=True),
+    "picture": Size(samples=16, tuning=8, first_pairs=2, finalists=2, final_pairs=3, pairs=7, most=8, minutes=15.0, quick=True),
+    "clip": Size(
+        samples=4, tuning=2, batch=1, first_pairs=2, finalists=2, final_pairs=2, pairs=5, most=4, minutes=20.0, quick=True
+    ),
 }
 
 
