@@ -7,7 +7,7 @@ import torch
 
 from omnicache.measure.peers.contender import Setting
 from omnicache.measure.peers.scene import Scene, Spec
-from omnicache.measure.peers.worker import Refused, Worker
+from omnicache.measure.peers.worker import Gone, Refused, Worker
 
 MADE_UP = "tests.measure.peers.made_up"
 
@@ -85,10 +85,10 @@ def test_classes_here_are_not_those_there(worker):
 
 def test_a_process_that_dies_says_so(spec, log):
     with Worker(spec, MADE_UP, log) as mortal:
-        with pytest.raises(Refused, match="ended by itself \\(exit code 3\\)"):
+        with pytest.raises(Gone, match="ended by itself \\(exit code 3\\)"):
             mortal.use(Setting({"do": "die"}, "die"))
         assert not mortal.alive
-        with pytest.raises(Refused, match="has ended"):
+        with pytest.raises(Gone, match="ended"):
             mortal.draw("held", 0, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -68,6 +69,7 @@ class Desk:
 
 def serve(line: Connection, spec: Spec, module: str | None, log: Path) -> None:
     """Answer over ``line`` until None or the end comes: a tuple of whether it went well, and the answer or a sentence."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then closes the line
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)  # what peers print belongs neither among results nor into a progress bar
     os.dup2(file, 2)

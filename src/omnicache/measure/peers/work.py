@@ -26,7 +26,7 @@ from omnicache.measure.peers.result import result_of
 from omnicache.measure.peers.scene import Spec
 from omnicache.measure.peers.size import Size, spread
 from omnicache.measure.peers.verdict import RIVALS, best
-from omnicache.measure.peers.worker import Refused, Worker
+from omnicache.measure.peers.worker import Gone, Refused, Worker
 
 HERE = "omnicache.measure.peers"
 CONTENDERS = {
@@ -136,6 +136,8 @@ class Peers:
             began = time.perf_counter()
             try:
                 found: dict[str, Any] = {"settings": [[dict(s.options), s.label] for s in pool.of(entry.module).settings()]}
+            except Gone:  # not kept: the next time it is asked again
+                raise
             except Refused as no:
                 found = {"why": str(no)}
             known = self.store.put(key, {**found, "took": time.perf_counter() - began})
@@ -146,6 +148,8 @@ class Peers:
         entry.settings = [listed[i] for i in spread(len(listed))][: self.size.most]
 
     def _row(self, entry: Entry, setting: Setting, known: dict[str, Any] | None, gauge: Gauge, pool: Pool) -> dict[str, Any]:
+        about: dict[str, Any] = {"contender": entry.contender.name, "kind": entry.contender.kind, "label": setting.label}
+        about["options"] = dict(setting.options)
         if known is None:
             began = time.perf_counter()
             try:
@@ -153,13 +157,14 @@ class Peers:
                 worker.use(setting)
                 found = rounded(gauge.first(worker), 5)
                 found["state"] = "nothing" if found.pop("nothing") else "measured"
+            except Gone as no:  # not kept: the next time it is tried again
+                return {**about, "state": "refused", "why": str(no)}
             except Refused as no:
                 found = {"state": "refused", "why": str(no)}
             key = f"first {key_of(entry.contender, setting, self.spec, self.size)}"
             known = self.store.put(key, {**found, "took": time.perf_counter() - began})
         self.clock.add("first", known["took"])
-        about = {"contender": entry.contender.name, "kind": entry.contender.kind, "label": setting.label}
-        return {**about, "options": dict(setting.options), **{k: v for k, v in known.items() if k not in ("key", "took")}}
+        return {**about, **{k: v for k, v in known.items() if k not in ("key", "took")}}
 
     def _finals(self, gauge: Gauge, pool: Pool) -> None:
         """Time the fastest settings of each contender again: the fastest by a few pairs is often the luckiest."""

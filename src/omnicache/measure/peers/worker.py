@@ -26,6 +26,10 @@ class Refused(OmniCacheError):
     """A contender could not do what it was asked; the message is its own."""
 
 
+class Gone(Refused):
+    """Its process has ended, which may not happen another time."""
+
+
 class Drawn(NamedTuple):
     """Seconds in the denoiser and of the whole call, and what was made: ``(n, 3, h, w)`` or ``(n, f, 3, h, w)`` in [0, 1]."""
 
@@ -51,7 +55,11 @@ class Worker:
         with _environment(OMP_WAIT_POLICY="passive", OMP_NUM_THREADS=str(spec.threads), HF_HUB_OFFLINE="1"):
             self._process.start()
         theirs.close()
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def settings(self) -> list[Setting]:
         """What is tried of the contender.
@@ -95,18 +103,18 @@ class Worker:
         try:
             self._line.send((what, given))
         except OSError:
-            raise Refused("Its process has ended.") from None
+            raise Gone("Its process has ended.") from None
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             if not self._line.poll(PATIENCE):
                 self._process.kill()
-                raise Refused(f"Its process gave no answer for {PATIENCE / 60:.0f} minutes.")
+                raise Gone(f"Its process gave no answer for {PATIENCE / 60:.0f} minutes.")
             well, answer = self._line.recv()
         except (EOFError, OSError):
             self._process.join(5)
-            raise Refused(f"Its process ended by itself (exit code {self._process.exitcode}).") from None
+            raise Gone(f"Its process ended by itself (exit code {self._process.exitcode}).") from None
         if not well:
             raise Refused(answer)
         return answer
