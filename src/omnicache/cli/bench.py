@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from omnicache import zoo
+from omnicache.cli.bench_peers import bench_peers
 from omnicache.cli.common import chosen, err, load, print_json
 from omnicache.cli.record import Record
 from omnicache.cli.waiting import waiting
@@ -39,14 +40,22 @@ def bench(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own if not given.")] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Samples of what is looked at closely (256; clips 64).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Its limit; what does not fit is left out and named.")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="The tuned plan against cache-dit, diffusers and others instead.")] = False,
 ) -> None:
-    """Compare methods, each at several settings, with one another and with fewer steps: speed, quality, memory."""
+    """Compare methods, each at several settings, with one another and with fewer steps: speed, quality, memory.
+
+    With --peers: what omnicache.tune makes, against other packages' caches and solvers of higher order; --methods then names
+    contenders.
+    """
     shown = [name for name in zoo.names() if zoo.labels(name)]
     if model not in (*shown, *zoo.IN_THE_CLONE):
         raise OmniCacheError(
             f"The comparison needs a model with a judge of its pictures, one of the zoo ({', '.join(shown) or 'none'}); {model!r} "
             f"is none. For a pipeline of your own: omnicache doctor {model}, then omnicache run {model} -m taylorseer."
         )
+    if peers:
+        bench_peers(model, methods, out, as_json, quick, steps, guidance, samples, minutes)
+        return
     names = chosen(methods)
     size = (QUICK if quick else FULL)["clip" if zoo.frames(model) > 1 else "picture"]
     if samples is not None:

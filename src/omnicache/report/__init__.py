@@ -9,6 +9,7 @@ from omnicache.report.calibration import write_calibration
 from omnicache.report.clips import write_clips
 from omnicache.report.grid import write_grid
 from omnicache.report.page import write_page
+from omnicache.report.peers import write_peers
 from omnicache.report.report import write_report
 
-__all__ = ["write_bench", "write_calibration", "write_clips", "write_grid", "write_page", "write_report"]
+__all__ = ["write_bench", "write_calibration", "write_clips", "write_grid", "write_page", "write_peers", "write_report"]

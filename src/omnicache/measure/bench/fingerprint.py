@@ -37,13 +37,14 @@ def key_of(setting: Setting, task: Task, size: Size) -> str:
         "call": {k: str(v) for k, v in task.settings.items()},
         "size": [size.first, size.batch, size.calibration],
         "machine": [environment(device)["device"], torch.__version__],
-        "sources": [_package(), _method(setting.method)],
+        "sources": [sources(), _method(setting.method)],
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @cache
-def _package() -> str:
+def sources() -> str:
+    """Of the code that figures come from."""
     root = Path(omnicache.__file__).parent
     files = [p for p in sorted(root.rglob("*.py")) if p.relative_to(root).parts[0] not in OUTSIDE]
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()

@@ -1,0 +1,36 @@
+"""Which setting of a contender is taken for a goal, by its figures on the tuning inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CLOSE = 0.75
+"""Share of the fastest one's speed that a setting must have to be timed again: few pairs are not surer than that."""
+
+
+def choice(rows: Sequence[Mapping[str, Any]], goal: float) -> Mapping[str, Any] | None:
+    """The fastest of one contender's settings that reaches ``goal`` dB and is faster than uncached; None if none is.
+
+    A setting that was made for one goal stands for no other, and for that one it stands by itself: whoever made it has chosen.
+    """
+    return next(iter(_good(rows, goal)), None)
+
+
+def finalists(rows: Sequence[dict[str, Any]], goal: float, most: int) -> list[dict[str, Any]]:
+    """At most so many of them, the fastest first, where it is not plain which one that is."""
+    good = _good(rows, goal)
+    close = [row for row in good if row["speedup"]["median"] >= CLOSE * good[0]["speedup"]["median"]][:most]
+    return close if len(close) > 1 else []
+
+
+def _good(rows: Sequence[Any], goal: float) -> list[Any]:
+    mine = [row for row in rows if row["state"] == "measured" and row["options"].get("goal", goal) == goal]
+    good = [row for row in mine if row["speedup"]["median"] > 1 and (row["psnr"]["mean"] >= goal or "goal" in row["options"])]
+    return sorted(good, key=lambda row: (row["speedup"]["median"], row["psnr"]["mean"]), reverse=True)
+
+
+def nearest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The likest of one contender's settings that is faster than uncached."""
+    faster = [row for row in rows if row["state"] == "measured" and row["speedup"]["median"] > 1]
+    return max(faster, key=lambda row: row["psnr"]["mean"], default=None)

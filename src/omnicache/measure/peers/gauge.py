@@ -1,0 +1,135 @@
+"""A setting's figures, from pairs of two processes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from omnicache.measure.peers.size import Size
+from omnicache.measure.peers.worker import Drawn, Worker
+from omnicache.measure.psnr import psnr
+from omnicache.measure.quality import EQUAL, mean95
+from omnicache.measure.speed import median95
+
+SCREEN = 6.0
+"""dB below the lowest goal at which a setting's first batch is all that is drawn of it."""
+SAVES = 1.02
+"""Times as fast as uncached, below which nothing is saved."""
+
+
+class Gauge:
+    """Measures settings against the uncached pipeline's process.
+
+    Args:
+        plain: gives that process, which starts when it is first asked for.
+        floor: the lowest goal, in dB.
+        folder: where the uncached pictures are kept.
+    """
+
+    def __init__(self, plain: Callable[[], Worker], size: Size, floor: float, folder: Path):
+        self.plain, self.size, self.floor, self.folder = plain, size, floor, folder
+        self._uncached: dict[str, torch.Tensor] = {}
+
+    def uncached(self, which: str) -> torch.Tensor:
+        """All pictures of the ``"tuning"`` or ``"held"`` inputs."""
+        if which not in self._uncached:
+            path = self.folder / f"uncached-{which}.pt"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made = torch.cat([self.plain().draw(which, *batch).made for batch in self.size.batches(which)])
+                torch.save(made, path.with_suffix(".part"))
+                path.with_suffix(".part").replace(path)
+            self._uncached[which] = torch.load(path, weights_only=True)
+        return self._uncached[which]
+
+    def same(self, worker: Worker) -> float:
+        """PSNR in dB of what another process draws without any setting; 100 if it is the same."""
+        batch = self.size.batches("tuning")[0]
+        return float(likeness(worker.draw("tuning", *batch).made, self.uncached("tuning")[: batch[1]]).mean())
+
+    def first(self, worker: Worker) -> dict[str, Any]:
+        """On the tuning inputs, of the setting that ``worker`` has put on."""
+        base, batches = self.uncached("tuning"), self.size.batches("tuning")
+        warm = worker.draw("tuning", *batches[0]).made
+        short = float(likeness(warm, base[: len(warm)]).mean()) < self.floor - SCREEN
+        batches = batches[:1] if short else batches
+        pairs = self._pairs(self.plain(), worker, "tuning", batches, self.size.first_pairs)
+        made = torch.cat([pair[1].made for pair in pairs[: len(batches)]])
+        made = torch.cat([made, *(worker.draw("tuning", *batch).made for batch in batches[len(pairs) :])])
+        found = self._figures(made, base, pairs)
+        found["again"] = torch.equal(warm, made[: len(warm)])
+        found["nothing"] = torch.equal(made, base[: len(made)]) and found["speedup"]["median"] < SAVES
+        return found
+
+    def again(self, worker: Worker, known: Sequence[Sequence[float]]) -> dict[str, Any]:
+        """More pairs on the tuning inputs, and the speedup by those and the ``known`` ones."""
+        batches = self.size.batches("tuning")
+        worker.draw("tuning", *batches[0])
+        pairs = self._pairs(self.plain(), worker, "tuning", batches, self.size.final_pairs)
+        took = [*known, *([one.inside, other.inside] for one, other in pairs)]
+        return {"pairs": [list(pair) for pair in took], "speedup": median95([a / b for a, b in took]), "load": load()}
+
+    def closely(self, worker: Worker) -> dict[str, Any]:
+        """The same on all held-out inputs."""
+        base, batches = self.uncached("held"), self.size.batches("held")
+        worker.draw("held", *batches[0])
+        pairs = self._pairs(self.plain(), worker, "held", batches, self.size.pairs)
+        made = [pair[1].made for pair in pairs[: len(batches)]]
+        made += [worker.draw("held", *batch).made for batch in batches[len(made) :]]
+        return self._figures(torch.cat(made), base, pairs)
+
+    def duel(self, ours: Worker, rival: Worker) -> dict[str, Any]:
+        """How many times as fast as a rival, on held-out inputs, both with their settings on."""
+        batches = self.size.batches("held")
+        for worker in (ours, rival):
+            worker.draw("held", *batches[0])
+        pairs = self._pairs(rival, ours, "held", batches, self.size.pairs)
+        return {"ratio": ratios(pairs, "inside"), "whole": ratios(pairs, "whole"), "pairs": len(pairs), "load": load()}
+
+    def _pairs(
+        self, one: Worker, other: Worker, which: str, batches: Sequence[tuple[int, int]], count: int
+    ) -> list[tuple[Drawn, Drawn]]:
+        """Both on the same inputs, by turns; who goes first by turns, too."""
+        made = []
+        for i in range(count):
+            batch = batches[i % len(batches)]
+            if i % 2:
+                second = other.draw(which, *batch)
+                made.append((one.draw(which, *batch), second))
+            else:
+                made.append((one.draw(which, *batch), other.draw(which, *batch)))
+        return made
+
+    def _figures(self, made: torch.Tensor, base: torch.Tensor, pairs: Sequence[tuple[Drawn, Drawn]]) -> dict[str, Any]:
+        each = likeness(made, base[: len(made)])
+        return {
+            "samples": len(made),
+            "psnr": mean95(each),
+            "speedup": ratios(pairs, "inside"),
+            "whole": ratios(pairs, "whole"),
+            "seconds": statistics.median(pair[1].inside for pair in pairs) / self.size.batch,
+            "pairs": [[pair[0].inside, pair[1].inside] for pair in pairs],
+            "load": load(),
+        }
+
+
+def likeness(made: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """PSNR of each picture in dB, of clips the mean over their frames; 100 where nothing differs."""
+    if not torch.isfinite(made).all():
+        return torch.zeros(len(made))
+    return psnr(made.flatten(0, -4), base.flatten(0, -4)).clamp_max(EQUAL).view(len(made), -1).mean(1)
+
+
+def ratios(pairs: Sequence[tuple[Drawn, Drawn]], where: str) -> dict[str, float]:
+    """How many times as fast the second of each pair is, "inside" the denoiser or in the "whole" call."""
+    return median95([getattr(one, where) / getattr(other, where) for one, other in pairs])
+
+
+def load() -> float | None:
+    """Load average of the last minute."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

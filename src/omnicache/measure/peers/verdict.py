@@ -1,0 +1,81 @@
+"""How the tuned plan stands to its rivals at one goal, in one word and one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CLEAR = 1.2
+"""Times as fast as a rival that is asked for."""
+ORDER = ("misses", "loses", "even", "open", "ahead", "wins")
+"""What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs; "loses": a rival
+is faster; "even": not told apart from one; "open": there was no time to measure one; "ahead": faster than all, but not by
+:data:`CLEAR`; "wins": by that or more."""
+RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
+MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
+
+
+def best(chosen: Sequence[Mapping[str, Any]], goal: float, kind: str) -> Mapping[str, Any] | None:
+    """The fastest of a kind on held-out inputs, of the settings that were chosen for a goal."""
+    mine = [one for one in chosen if one["goal"] == goal and one["kind"] == kind and one["held"] is not None]
+    return max(mine, key=lambda one: one["held"]["speedup"]["median"], default=None)
+
+
+def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, Any]], goal: float, tuned: str) -> dict[str, Any]:
+    """``{"goal", "outcome", "sentence"}``; the outcome is one of :data:`ORDER`.
+
+    Args:
+        chosen: of each contender: ``goal``, ``contender``, ``kind``, ``label``, ``held`` figures.
+        duels: ``goal``, ``kind``, ``ratio`` of speeds, tuned to rival.
+        tuned: name of the contender that is judged.
+    """
+    ours = next((one for one in chosen if one["goal"] == goal and one["contender"] == tuned), None)
+    if ours is None or ours["held"] is None:
+        rivals = [one for kind in RIVALS if (one := best(chosen, goal, kind)) is not None]
+        why = (ours or {}).get("why") or "No plan was tuned for it."
+        said = f"At {goal:g} dB there is no tuned plan. {why}"
+        if rivals:
+            said += f" {' and '.join(f'{_who(one)} is {_speed(one)}' for one in rivals)}."
+        return {"goal": goal, "outcome": "misses", "sentence": said}
+    parts, missing, outcomes = [], [], []
+    for kind, words in RIVALS.items():
+        duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
+        rival = best(chosen, goal, kind)
+        if duel is None or rival is None:
+            waiting = any(one["goal"] == goal and one["kind"] == kind and one["label"] is not None for one in chosen)
+            missing.append(f"There was no time to measure it against {words}." if waiting else MISSING[kind])
+            outcomes += ["open"] * waiting
+            continue
+        ratio = duel["ratio"]
+        outcomes.append(_outcome(ratio))
+        slower = ratio["median"] < 1
+        times = f"slower ({ratio['median']:.2f} times as fast) than" if slower else f"{ratio['median']:.2f} times as fast as"
+        parts.append(f"{times} {words} ({_who(rival)}, {_decibel(rival)}{_short(rival)})")
+    said = " ".join([f"At {goal:g} dB the tuned plan is {', '.join([f'{_speed(ours)} ({_decibel(ours)})', *parts])}.", *missing])
+    outcome = min(outcomes, key=ORDER.index, default="wins")
+    if _short(ours):
+        outcome = "misses"
+        said = f"On held-out inputs the plan that was tuned for {goal:g} dB falls short of it: {_decibel(ours)}. {said}"
+    return {"goal": goal, "outcome": outcome, "sentence": said}
+
+
+def _outcome(ratio: Mapping[str, float]) -> str:
+    if ratio["low"] <= 1:
+        return "loses" if ratio["high"] < 1 else "even"
+    return "ahead" if ratio["median"] < CLEAR else "wins"
+
+
+def _who(one: Mapping[str, Any]) -> str:
+    return f"{one['contender']}: {one['label']}"
+
+
+def _speed(one: Mapping[str, Any]) -> str:
+    return f"{one['held']['speedup']['median']:.2f} times as fast as uncached"
+
+
+def _decibel(one: Mapping[str, Any]) -> str:
+    return f"{one['held']['psnr']['mean']:.1f} dB"
+
+
+def _short(one: Mapping[str, Any]) -> str:
+    return ", short of the goal" if one["held"]["psnr"]["high"] < one["goal"] else ""

@@ -1,0 +1,124 @@
+"""The comparison with peers from its first process to its page, on very few steps and inputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from omnicache.cli import app, bench_peers
+from omnicache.errors import OmniCacheError
+from omnicache.measure.peers import CONTENDERS, Peers, Size
+from omnicache.measure.peers import work as peers_work
+from omnicache.measure.peers.work import modules_of
+from omnicache.report import write_peers
+
+for package in ("diffusers", "altair", "jinja2", "vl_convert", "torchmetrics"):
+    pytest.importorskip(package)
+
+MADE_UP, FEWER = "tests.measure.peers.made_up", CONTENDERS["fewer-steps"]
+SIZE = Size(samples=2, tuning=2, batch=2, first_pairs=1, finalists=2, final_pairs=1, pairs=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("peers")
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    return Peers("emoji", folder, SIZE, steps=5, goals=(12.0, 90.0), contenders=[MADE_UP, FEWER]).run()
+
+
+def test_every_setting_is_a_row_with_what_became_of_it(result):
+    states = {row["label"]: row["state"] for row in result["rows"] if row["contender"] == "made up"}
+    assert states["raise"] == "refused"
+    assert states["made for 12 dB"] == states["noise"] == "measured"
+    why = {row["label"]: row.get("why") for row in result["rows"]}
+    assert why["raise"] == "KeyError: 'no such block'"
+    fewer = [row for row in result["rows"] if row["contender"] == "fewer-steps"]
+    assert [row["options"]["steps"] for row in fewer] and all(row["state"] == "measured" for row in fewer)
+
+
+def test_a_setting_that_changes_nothing_has_all_its_pictures_the_same(result):
+    row = next(row for row in result["rows"] if row["label"] == "nothing")
+    assert row["psnr"]["mean"] == 100.0 and row["state"] == ("measured" if row["speedup"]["median"] >= 1.02 else "nothing")
+
+
+def test_broken_pictures_are_as_unlike_as_can_be(result):
+    row = next(row for row in result["rows"] if row["label"] == "noise")
+    assert row["psnr"]["mean"] < 12
+
+
+def test_what_was_chosen_is_measured_on_held_out_inputs_and_in_a_duel(result):
+    for one in result["chosen"]:
+        if one["label"] is not None:
+            assert one["held"]["samples"] == SIZE.samples and len(one["held"]["pairs"]) == SIZE.pairs
+    assert {(one["goal"], one["contender"]) for one in result["chosen"]} == {
+        (g, c) for g in (12, 90) for c in ("made up", "fewer-steps")
+    }
+    unreachable = next(one for one in result["chosen"] if one["goal"] == 90 and one["contender"] == "fewer-steps")
+    assert unreachable["label"] is None and (unreachable["nearest"] is None or unreachable["nearest"]["psnr"]["mean"] < 90)
+    assert all(duel["goal"] == 12 and duel["pairs"] == SIZE.pairs for duel in result["duels"])
+
+
+def test_the_fastest_are_timed_again_before_one_is_chosen(result):
+    for row in result["rows"]:
+        if "first_pairs" in row:
+            assert len(row["pairs"]) == SIZE.first_pairs + SIZE.final_pairs
+    chosen = {one["label"]: one for one in result["chosen"] if one["contender"] == "fewer-steps" and one["label"] is not None}
+    for label, one in chosen.items():
+        row = next(row for row in result["rows"] if row["label"] == label)
+        assert one["tuning"]["speedup"] == row["speedup"]
+
+
+def test_the_worst_verdict_comes_first(result):
+    assert result["verdicts"][0]["outcome"] == "misses", "nothing but all steps is like at 90 dB"
+    assert len(result["verdicts"]) == 2
+    json.dumps(result, allow_nan=False)
+
+
+def test_the_same_command_measures_nothing_again(result, folder):
+    lines = (folder / "peers.jsonl").read_text()
+    again = Peers("emoji", folder, SIZE, steps=5, goals=(12.0, 90.0), contenders=[MADE_UP, FEWER]).run()
+    assert (folder / "peers.jsonl").read_text() == lines
+    assert again["rows"] == result["rows"] and again["chosen"] == result["chosen"] and again["duels"] == result["duels"]
+
+
+def test_the_page_says_the_worst_first_and_opens_offline(result, tmp_path):
+    page = write_peers(result, tmp_path).read_text(encoding="utf-8")
+    assert page.index("falls short") < page.index("At 12 dB, on held-out inputs")
+    assert "KeyError: &#39;no such block&#39;" in page and "What does not apply, and why" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+def test_a_package_that_is_not_there_is_named_with_what_to_type(tmp_path, monkeypatch):
+    absent = replace(peers_work.contender(CONTENDERS["cache-dit"]), package="no-such-package-at-all")
+    monkeypatch.setattr(peers_work, "contender", lambda module: absent)
+    work = Peers("emoji", tmp_path, SIZE, contenders=["x"])
+    work._first(work.entries[0], None, None, 1)  # type: ignore[arg-type]
+    assert work.entries[0].why is not None and 'pip install "omnicache[peers]"' in work.entries[0].why
+
+
+def test_contenders_are_named_by_their_files():
+    assert modules_of(["cache-dit", "fewer-steps"]) == [CONTENDERS["tuned"], FEWER, CONTENDERS["cache-dit"]]
+    with pytest.raises(OmniCacheError, match="There is no contender 'cache-dot'"):
+        modules_of(["cache-dot"])
+
+
+def test_the_command_writes_both_files_and_one_object(result, folder, tmp_path, monkeypatch):
+    class Known(Peers):
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def run(self):
+            return dict(result)
+
+    monkeypatch.setattr(bench_peers, "Peers", Known)
+    done = CliRunner().invoke(app, ["bench", "--peers", "--quick", "--json", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["verdicts"] == result["verdicts"]
+    assert json.loads((tmp_path / "peers.json").read_text())["rows"] == result["rows"]
+    assert (tmp_path / "peers.html").exists()
