@@ -1,0 +1,106 @@
+"""The measured part of docs/choosing.md, from results of ``omnicache bench``.
+
+    omnicache bench --model emoji --methods all --out bench && cp bench/bench.json benchmarks/results/bench-emoji.json
+    python -m benchmarks.choosing
+
+Writes a table for each ``benchmarks/results/bench-*.json`` between the marks in docs/choosing.md, and the chart of its frontier,
+docs/images/frontier-MODEL.webp.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from omnicache.guards import human_bytes
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "choosing.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+WORDS = {"worse": "behind fewer steps", "slower": "slower than uncached", "even": "even with fewer steps"}
+ORDER = ("better", "beyond", "even", "worse", "slower")
+
+
+def main() -> None:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("bench-*.json"))]
+    text = PAGE.read_text(encoding="utf-8")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{measured(found)}\n{after}", encoding="utf-8")
+    for result in found:
+        picture(result)
+
+
+def measured(results: list[dict[str, Any]]) -> str:
+    return "\n".join(line for result in results for line in section(result))
+
+
+def section(result: dict[str, Any]) -> list[str]:
+    """One model's chart and table: each method's best setting, those that are ahead of fewer steps first."""
+    rows = {row["label"]: row for row in result["rows"]}
+    unit, sides = result["unit"], result["sides"]
+    loads = sorted(row["load"] for row in result["rows"] if row["load"] is not None)
+    busy = f", load average {loads[len(loads) // 2]:.1f} in the middle" if loads else ""
+    lines = [
+        f"### {result['model']} ({result['class']}), {result['steps']} steps",
+        "",
+        f"{result['samples']} {unit}s, guidance {result['guidance'] or 'none'}, {result['device']}, torch {result['torch']}{busy}. "
+        "Speed is that of the denoiser; PSNR is to the uncached pictures of the same seeds. The lead is over fewer steps of the "
+        "sampler at the same speed, sample by sample, with its 95 % interval. A method's best setting is the one with the largest "
+        f"lead. The last columns are what it keeps for one {unit} at {', '.join(map(str, sides))} pixels a side.",
+        "",
+        f"![Speed against likeness on {result['model']}](images/frontier-{result['model']}.webp)",
+        "",
+        "| best setting | speedup | PSNR (dB) | lead (dB) | recognised | " + " | ".join(f"{side} px" for side in sides) + " |",
+        "|---" * (5 + len(sides)) + "|",
+    ]
+    judged = [one for one in result["methods"] if one["verdict"] != "reference"]
+    judged.sort(key=lambda one: (ORDER.index(one["verdict"]), -_lead(rows[one["best"]])))
+    references = [{"best": row["label"], "memory": None} for row in result["rows"] if row["method"] == "fewer-steps"]
+    for one in [*judged, *references]:
+        row = rows[one["best"]]
+        memory = [human_bytes(n) if n is not None else "" for n in one["memory"] or [None] * len(sides)]
+        psnr = "identical" if row["psnr"]["mean"] >= 99.99 else _span(row["psnr"], "mean", 1)
+        cells = [row["label"], _span(row["speedup"], "median", 2), psnr, _ahead(row), f"{row['recognised']['mean']:.0%}", *memory]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *[f"- `{one['method']}`: not shown. {one['why']}" for one in result["skipped"]]]
+    if result["left_out"]:
+        lines.append(f"- There was no time for: {', '.join(result['left_out'])}.")
+    return [*lines, ""]
+
+
+def picture(result: dict[str, Any]) -> None:
+    """The chart, as docs/images/frontier-MODEL.webp."""
+    from PIL import Image
+
+    from omnicache.report._svg import vega_png
+    from omnicache.report.frontier_chart import frontier_chart
+
+    drawn = Image.open(io.BytesIO(vega_png(frontier_chart(result["rows"]), scale=1.5)))
+    ground = Image.new("RGB", drawn.size, "white")
+    ground.paste(drawn, mask=drawn.getchannel("A") if drawn.mode == "RGBA" else None)
+    ground.save(ROOT / "docs" / "images" / f"frontier-{result['model']}.webp", quality=80, method=6)
+
+
+def _lead(row: dict[str, Any]) -> float:
+    return row["lead"]["mean"] if row["lead"] else 0.0
+
+
+def _ahead(row: dict[str, Any]) -> str:
+    if row["verdict"] == "reference":
+        return ""
+    if row["verdict"] == "slower":
+        return WORDS["slower"]
+    if row["lead"] is None:
+        return "faster than any fewer steps"
+    said = _span(row["lead"], "mean", 1)
+    return f"{said}, {WORDS[row['verdict']]}" if row["verdict"] in WORDS else said
+
+
+def _span(found: dict[str, float], middle: str, digits: int) -> str:
+    return f"{found[middle]:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()
