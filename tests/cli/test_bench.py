@@ -15,6 +15,8 @@ import omnicache
 from omnicache import registry, zoo
 from omnicache.cli import app
 from omnicache.cli import bench as command
+from omnicache.cli.bench import best_of
+from omnicache.cli.record import recorded
 from omnicache.cli.waiting import time_left
 from omnicache.errors import OmniCacheError
 from omnicache.measure import Task
@@ -90,6 +92,13 @@ def test_the_command_measures_everything_and_writes_a_page(tiny, tmp_path, monke
         assert name in page
     assert 'alt="Picture 2, uncached"' in page
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["rows"] == result["rows"]
+    best = best_of(result)
+    if best is None:  # everything loses to fewer steps: there is nothing to tell more of
+        assert not (tmp_path / "out" / "run.json").exists()
+    else:
+        record, plan = recorded(tmp_path / "out")
+        assert record.chosen == best and plan.method == best.split()[0] and record.model == tiny
+        assert {one["label"] for one in record.tried} == {row["label"] for row in result["rows"]}
 
 
 def test_a_quick_look_leaves_out_what_is_slow_to_calibrate(tiny, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_run_leaves_what_a_report_needs_to_draw_the_same(model, tmp_path):
     words = ["-m", "fora", "-o", "interval=2", "-i", "fox", "-i", "dog", "--steps", "8", "--seed", "5", "--out", str(out)]
     made = told("run", model, *words)
     record, plan = recorded(out)
-    assert (record.model, record.steps, record.inputs, record.seed) == (model, 8, ("fox", "dog"), 5)
+    assert (record.model, record.method, record.steps, record.inputs, record.seed) == (model, "fora", 8, ("fox", "dog"), 5)
     assert (plan.method, plan.options["interval"]) == ("fora", 2) and list(record.images) == made["images"]
     found = told("report", str(out), "--pairs", "1")
     assert found["page"] == str(out / "report.html") and found["method"] == "fora" and len(found["psnr"]) == 2
@@ -118,7 +118,8 @@ def test_what_is_no_run_is_refused_with_what_to_give(model, tmp_path):
     path = omnicache.methods()["fora"].plan().save(tmp_path / "p.plan.json")
     with pytest.raises(OmniCacheError, match=r"does not say which pipeline it is for.*--model emoji"):
         told("report", str(path))
-    assert told("report", str(path), "--model", model, "--steps", "6", "--pairs", "1")["model"] == model
+    for run in (path, tmp_path):  # the folder has one plan in it
+        assert told("report", str(run), "--model", model, "--steps", "6", "--pairs", "1")["model"] == model
     (tmp_path / "run.json").write_text('{"omnicache_run": 1, "model": 3')
     with pytest.raises(OmniCacheError, match=r"cannot be read .* Run its command again"):
         told("report", str(tmp_path))
@@ -126,7 +127,8 @@ def test_what_is_no_run_is_refused_with_what_to_give(model, tmp_path):
 
 def test_a_record_comes_back_as_it_was(tmp_path):
     plan = omnicache.methods()["teacache"].plan(threshold=0.2)
-    record = Record("emoji", 20, 2.0, ("fox",), 3, "omnicache bench", ({"label": "a", "speedup": 2.0, "psnr": None},), "a")
+    tried = ({"label": "a", "speedup": 2.0, "psnr": None},)
+    record = Record("emoji", "teacache", 20, 2.0, ("fox",), 3, "omnicache bench", tried, "a")
     record.save(tmp_path, plan)
     assert recorded(tmp_path) == (record, plan)
 

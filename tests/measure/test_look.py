@@ -79,6 +79,10 @@ def test_layers_of_a_unet_and_of_a_plan_that_caches_nothing():
     assert len(found.ran) > 3 and found.run.computed == "#.#.#."
     ran = list(zip(*found.ran.values(), strict=True))
     assert set(ran[0]) == {1.0} and 0.0 in ran[1]
+    off = [[name for name, row in found.off.items() if row[i] > 0] for i in (0, 1)]
+    last = [name for name, row in found.ran.items() if row[1] == 0][-1]
+    assert off[0] == [] and off[1][0] == last, "only what the deep part hands on, and what follows it"
+    assert 0 < found.off[last][1] < 1, "its held value, and no stand-in of a module that was passed over"
     _, found = seen(plan_of("none"))
     assert found.ran == {} and found.strayed == [0.0] * 10
 

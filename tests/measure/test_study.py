@@ -148,6 +148,14 @@ def test_the_next_setting_is_gentler_or_bolder_and_was_tried():
     assert told.tried.psnr == pytest.approx(float(psnr(made, pipe(1, 10, seed()).images)), abs=1e-3)
 
 
+def test_where_no_other_setting_is_known_a_search_is_proposed():
+    pipe, found = studied("fora", Painter(dit()), interval=2, inputs=[1])
+    drawn = (dataclasses.replace(found.drawn[0], psnr=20.0),)
+    told = diagnose(pipe, dataclasses.replace(found, drawn=drawn))
+    assert told.tried is None
+    assert told.likeness[-1] == "No gentler setting of fora is known; search: omnicache tune PIPELINE --psnr 30."
+
+
 def test_what_pipelines_return_as_pictures():
     drawn = torch.rand(2, 3, 4, 6)
     assert torch.equal(pictures(SimpleNamespace(images=drawn)), drawn) and torch.equal(pictures((drawn,)), drawn)

@@ -140,6 +140,8 @@ def test_a_pipeline_that_makes_no_pictures(tmp_path):
 def test_what_does_not_fit_is_refused_before_anything_is_drawn(tmp_path):
     with pytest.raises(OmniCacheError, match="'intervall' is neither an option of fora nor an argument of Pipe"):
         write_report(Pipe(dit()), "fora", [1], tmp_path, intervall=4)
+    with pytest.raises(OmniCacheError, match="Pass the one around DiTTransformer2DModel, not the network alone"):
+        write_report(dit(), "fora", [1], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -77,7 +77,7 @@ def bench(
         about = [{**{k: row[k] for k in ("label", "method")}, **figures_of(row)} for row in result["rows"]]
         plan = next(work.plans.of(one.setting, one.key) for one in work.found if one.setting.label == best)
         seen = tuple(one.label for one in task.inputs[:4])
-        Record(model, steps, guidance, seen, tried=about, chosen=best).save(out, plan)
+        Record(model, plan.method, steps, guidance, seen, tried=about, chosen=best).save(out, plan)
     if as_json:
         print_json(result)
     show(result, [page, out / "bench.json"], err if as_json else Console(highlight=False))

@@ -101,7 +101,8 @@ def demo(
     if chosen:
         about = [{key: one[key] for key in ("label", "method", "speedup", "psnr")} for one in result["runs"]]
         seen = tuple(one.label for one in task.inputs[:4])
-        Record(model, task.steps, task.settings.get("guidance_scale"), seen, tried=about, chosen=chosen).save(out, plans[chosen])
+        plan, guidance = plans[chosen], task.settings.get("guidance_scale")
+        Record(model, plan.method, task.steps, guidance, seen, tried=about, chosen=chosen).save(out, plan)
     if as_json:
         print_json(result)
     show(result, files, err if as_json else Console(highlight=False))

@@ -23,6 +23,7 @@ class Record:
 
     Attributes:
         model: as it was given to the command.
+        method: as it was given, a name or a plan file; of a comparison the best one's. Its plan, with all options, lies beside.
         steps: of the sampler.
         guidance: its scale; None for the pipeline's own.
         inputs: prompts, or classes by number or name; empty where the pipeline is asked nothing, or what is usual was taken.
@@ -34,6 +35,7 @@ class Record:
     """
 
     model: str
+    method: str
     steps: int
     guidance: float | None = None
     inputs: tuple[str, ...] = ()

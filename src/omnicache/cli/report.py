@@ -10,7 +10,7 @@ from omnicache import zoo
 from omnicache.api import enable, fingerprint
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
-from omnicache.cli.record import Record, recorded
+from omnicache.cli.record import FILE, Record, recorded
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.measure.comparison import finite, rounded
@@ -25,7 +25,7 @@ MOST = 4
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A folder that omnicache run, demo or bench wrote, or a plan file.")],
+    run: Annotated[Path, typer.Argument(help="A folder that omnicache run, demo or bench wrote, or a plan file (or its folder).")],
     method: Annotated[str | None, typer.Option("--method", "-m", help="Another method or plan file, on the same inputs.")] = None,
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of that method, name=value.")] = [],  # noqa: B006
     model: Annotated[str | None, typer.Option(help="The model of a plan file: of the zoo, or a diffusers folder.")] = None,
@@ -73,11 +73,14 @@ def report(
 def _of(run: Path, model: str | None) -> tuple[Record, Plan]:
     """What to draw again."""
     if run.is_dir():
-        return recorded(run)
+        plans = list(run.glob("*.plan.json"))
+        if (run / FILE).exists() or len(plans) != 1:
+            return recorded(run)
+        run = plans[0]
     plan = Plan.load(run)
     name = model or _model_of(plan, run)
     known = plan.made_for.get("num_inference_steps", usual(name).get("num_inference_steps", 50))
-    return Record(name, int(known), plan.made_for.get("guidance_scale"), command=""), plan
+    return Record(name, plan.method, int(known), plan.made_for.get("guidance_scale"), command=""), plan
 
 
 def _model_of(plan: Plan, path: Path) -> str:

@@ -50,7 +50,7 @@ def run(
             if not as_json:
                 said = f"{path}  {seconds:.2f} s" + (f"\n{note}" if note else "")
                 err.print(f"{said}\n{running}", soft_wrap=True, markup=False)
-    Record(pipe, steps, guidance, tuple(inputs), seed, images=rows).save(out, plan)
+    Record(pipe, method, steps, guidance, tuple(inputs), seed, images=rows).save(out, plan)
     if as_json:
         print_json({"model": pipe, "method": method, "steps": steps, "images": rows})
     else:

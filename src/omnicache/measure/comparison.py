@@ -170,7 +170,8 @@ def decides(plan: Plan) -> bool:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What the figures depend on beside the code."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {count} thread{'s' * (count != 1)}"
     load = [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else []
     return {"device": name, "torch": torch.__version__, "load_average": load}
 

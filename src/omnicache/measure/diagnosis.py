@@ -41,7 +41,7 @@ def diagnose(pipe: Any, study: Study) -> Diagnosis:
     changed = change(study.plan, unlike, parts, steps)
     tried = attempt(pipe, study, changed) if changed is not None else None
     speed, likeness = _speed(study), _likeness(study, parts)
-    advice = [str(tried)] if tried is not None else _calibration(study, unlike)
+    advice = [str(tried)] if tried is not None else _calibration(study, unlike) or _another(study, unlike)
     return Diagnosis(study, parts, tried, tuple(speed + advice * (not unlike)), tuple(likeness + advice * unlike))
 
 
@@ -92,8 +92,9 @@ def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
     known = [(e, i) for i, e in enumerate(strayed) if math.isfinite(e)]
     if known and max(known)[0] > 0:
         error, at = max(known)
-        off = f"{error:.0%} off the whole model's" + (f", before {study.repair} repairs it" if study.repair else "")
-        said.append(f"The furthest step is number {at + 1} of {len(strayed)}: its output is {off}.")
+        before = f" before {study.repair} repairs them" if study.repair else ""
+        where = f"at step {at + 1} of {len(strayed)}, {error:.0%} off{before}"
+        said.append(f"Outputs are furthest from the whole model's {where}; short steps carry little of it into the latents.")
     if parts and (whole := first.end):
         told = [f"only in {'steps' if p.last > p.first else 'step'} {p}, {p.error / whole:.0%}" for p in parts]
         said.append(f"With reuse {', '.join(told)} of the first input's final error would be left.")
@@ -116,3 +117,13 @@ def _calibration(study: Study, unlike: bool) -> list[str]:
         return []
     what = "likelier pictures" if unlike else "more speed"
     return [f"For {what}: omnicache calibrate PIPELINE -m {plan.method} -o {name}={better:.2f}, or omnicache tune with a goal."]
+
+
+def _another(study: Study, unlike: bool) -> list[str]:
+    """What to do where no other setting of the method is known."""
+    if not study.plan.policies and study.plan.steps == 1.0:
+        return []
+    asked = f"--psnr {LIKE:g}" if unlike else f"--speedup {study.speedup + 0.5:.1f}"
+    return [
+        f"No {'gentler' if unlike else 'bolder'} setting of {study.plan.method} is known; search: omnicache tune PIPELINE {asked}."
+    ]

@@ -74,12 +74,12 @@ class Layers:
     """What is looked at.
 
     Attributes:
-        modules: by name.
+        modules: of each by name; what the one that is called last returns is what it hands on.
         parts: whether they are the parts of layers that a plan governs, and not layers.
         whole: whether none was left out.
     """
 
-    modules: dict[str, nn.Module] = field(default_factory=dict)
+    modules: dict[str, tuple[nn.Module, ...]] = field(default_factory=dict)
     parts: bool = False
     whole: bool = True
 
@@ -92,7 +92,7 @@ def layers_of(model: nn.Module, plan: Plan) -> Layers:
     governed = {site for policy in plan.policies for site in policy.where.select(found) if site.kind in PARTS}
     sites = [site for site in found.all if site in governed] or list(found.sites("block") or found.sites("layer"))
     every = max(1, -(-len(sites) // MOST_ROWS))
-    return Layers({site.name: site.modules[-1] for site in sites[::every]}, bool(governed), every == 1)
+    return Layers({site.name: site.modules for site in sites[::every]}, bool(governed), every == 1)
 
 
 class _Watcher:
@@ -112,11 +112,13 @@ class _Watcher:
 
     def inside(self) -> ExitStack:
         self._root = Hook(self.model, lambda call, args, kwargs: call(*args, **kwargs))
-        return _removed([self._root, *(Hook(module, partial(self._counts, name)) for name, module in self.layers.items())])
+        return _removed([self._root, *self._on_layers(self._counts)])
 
     def outside(self, run: Caching) -> ExitStack:
-        sees = [Hook(module, partial(self._sees, name)) for name, module in self.layers.items()]
-        return _removed([*sees, Hook(self.model, partial(self._evaluates, run))])
+        return _removed([*self._on_layers(self._sees), Hook(self.model, partial(self._evaluates, run))])
+
+    def _on_layers(self, handler: Callable[..., Any]) -> list[Hook]:
+        return [Hook(module, partial(handler, name)) for name, modules in self.layers.items() for module in modules]
 
     def _counts(self, name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self._rows[name, self._truth] += sum(t.numel() for t in tensors_of((args, kwargs))[:1])

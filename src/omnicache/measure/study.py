@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from omnicache.calibrate.record import collected
+from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, check_inputs, denoisers, with_scheduler
 from omnicache.measure.flops import denoiser_flops
 from omnicache.measure.look import Look, look, relative
@@ -174,7 +175,12 @@ def study(
         seed: of the first input's noise; the next ones count on.
         pairs: timed calls without and with the plan each.
         done: told what is done next.
+
+    Raises:
+        OmniCacheError: the plan does not fit the pipeline, or it is none.
     """
+    if isinstance(pipe, nn.Module):
+        raise OmniCacheError(f"A study draws with a pipeline. Pass the one around {type(pipe).__name__}, not the network alone.")
     listed = check_inputs(inputs)
     settings = dict(call)
     if "output_type" not in settings and "output_type" in inspect.signature(pipe.__call__).parameters:

@@ -30,9 +30,9 @@ def error_panels(study: Study) -> list[Panel]:
         found.append(Panel("error", "The error so far", text, MARKS, alt, chart))
     strayed = [100 * e for e in one.look.strayed]
     if any(e > 0 for e in strayed):
-        fix = study.repair
-        text = "How far the denoiser's output is from the whole model's on the same latents"
-        text += f", before {fix} repairs it at the sampler." if fix else ": what each step adds by itself."
+        before = f", before {study.repair} repairs it" if study.repair else ""
+        text = f"How far the denoiser's output is from the whole model's on the same latents{before}. "
+        text += "Short steps carry little of it into the latents."
         chart = step_chart(strayed, marks, "error of the step (%)")
         worst = max(e for e in strayed if math.isfinite(e))
         found.append(Panel("strayed", "The error of each step", text, MARKS, f"Error of each step, at most {worst:.0f} %", chart))

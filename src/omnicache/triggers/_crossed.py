@@ -14,6 +14,7 @@ def crossed(signal: Signal, threshold: float, rises: Sequence[float]) -> tuple[R
 
     The better threshold is above the median of them, so that half of the steps would not have reached it.
     """
+    rises = [rise for rise in rises if math.isfinite(rise)]
     over = [rise for rise in rises if rise >= threshold]
     if not over:
         return ()

@@ -46,8 +46,9 @@ class Verify(Trigger):
         return good, bool(state) or not good  # of several guidance passes, one bad one is enough
 
     def why(self, seen: Seen) -> tuple[Remark, ...]:
-        checked = [(e, self.limit(step.progress)) for step, e in zip(seen.steps, seen.errors, strict=True) if e is not None]
-        strayed = sorted((error, limit) for error, limit in checked if not error <= limit)
+        both = zip(seen.steps, seen.errors, strict=True)
+        checked = [(e, self.limit(step.progress)) for step, e in both if e is not None and math.isfinite(e)]
+        strayed = sorted((error, limit) for error, limit in checked if error > limit)
         if not strayed:
             return ()
         error, limit = strayed[len(strayed) // 2]
