@@ -9,7 +9,7 @@ from typing import Any
 from omnicache.report import _human
 from omnicache.report._svg import inline, vega_svg
 from omnicache.report._template import render, written
-from omnicache.report.peers_chart import peers_chart
+from omnicache.report.peers_chart import ABOVE, BELOW, peers_chart
 
 TOKENS = ("accent", "soft", "path-5", "path-2", "path-3", "path-4", "path-6", "path-7", "path-8")
 """Colours of the contenders, the judged one's first."""
@@ -39,7 +39,8 @@ def write_peers(result: Mapping[str, Any], out: Path) -> Path:
         goals=[{"goal": f"{goal:g}", "rows": _rows(result, goal)} for goal in result["goals"]],
         charts=charts,
         key=[{"name": name, "token": token, "judged": name == result["judged"]} for name, token in colours.items()],
-        below=min(result["goals"]) - 8,
+        below=f"{min(result['goals']) - BELOW:g}",
+        above=f"{max(result['goals']) + ABOVE:g}",
         every=[{"name": name, "rows": _every(result, name)} for name in names],
         absent=_absent(result),
         took=f"{result['seconds'] / 60:.0f} minutes" if result["seconds"] > 90 else _human.seconds(result["seconds"]),

@@ -11,17 +11,18 @@ from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 from omnicache.report.frontier_chart import Frame, speed
 
-BELOW = 8.0
-"""dB below the lowest goal at which the drawing ends."""
+BELOW, ABOVE = 8.0, 22.0
+"""dB below the lowest goal and above the highest at which the drawing ends."""
 
 
 def peers_chart(result: Mapping[str, Any], colours: Mapping[str, str], width: int = 880, height: int = 480) -> Any:
     """An altair chart of what was measured on the tuning inputs: PSNR over speedup, on a log scale.
 
     Each contender has a colour (names of :data:`COLOURS`), a dot for each setting, and a line that joins those which none of its
-    own beats. What was chosen for a goal has a ring. Settings below the drawing are left out.
+    own beats. What was chosen for a goal has a ring. Settings below and above the drawing are left out.
     """
-    rows = [row for row in result["rows"] if row["state"] == "measured" and row["psnr"]["mean"] >= min(result["goals"]) - BELOW]
+    low, high = min(result["goals"]) - BELOW, max(result["goals"]) + ABOVE
+    rows = [row for row in result["rows"] if row["state"] == "measured" and low <= row["psnr"]["mean"] <= high]
     alt, frame = need("altair"), _frame(rows, result["goals"], width, height)
     layers = _goals(frame, result["goals"])
     picked = {(one["contender"], one["label"]) for one in result["chosen"] if one["label"] is not None}
@@ -44,7 +45,7 @@ def peers_chart(result: Mapping[str, Any], colours: Mapping[str, str], width: in
 def _frame(rows: Sequence[Mapping[str, Any]], goals: Sequence[float], width: int, height: int) -> Frame:
     xs = [1.0, *(speed(dict(row)) for row in rows)]
     ys = [*goals, *(row["psnr"]["mean"] for row in rows)]
-    top = min(max(ys), max(goals) + 22)
+    top = max(ys)
     return Frame(
         (max(round(min(xs) / 1.06, 4), 0.7), round(max(xs) * 1.1, 4)), (min(goals) - BELOW, round(top + 1, 2)), width, height
     )
