@@ -343,6 +343,10 @@ class Chosen:
     merge: bool = False
     whole: bool = False
 
+    def everything(self, x: torch.Tensor) -> bool:
+        """Whether no row of ``x``, ``(entries, rows, width)``, is left out."""
+        return len(self.index) == len(x) if self.whole else self.index.numel() == x.shape[0] * x.shape[1]
+
 
 @dataclass(frozen=True)
 class Columns:

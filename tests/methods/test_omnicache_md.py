@@ -192,6 +192,17 @@ def test_the_first_step_is_whole_and_the_others_are_partly_computed(name):
     assert not torch.equal(first[0], plain[0])
 
 
+def test_a_ratio_too_small_for_its_patches_says_that_nothing_was_left_out():
+    """A fifth of four rows is less than one."""
+    model, inputs = Film(), films(3)
+    plain = steps(model, inputs, None)
+    with torch.no_grad(), omnicache.cache(model, plan(Tokens(0.2, patches=2))) as run:
+        made = [model(x, timestep=torch.tensor([1000.0 - i])).clone() for i, x in enumerate(inputs)]
+    assert all(torch.equal(a, b) for a, b in zip(made, plain, strict=True))
+    assert run.computed == "###"
+    assert any("Tokens chose all rows of some modules, which were computed whole" in note for note in run.trace.notes)
+
+
 def test_what_is_dropped_is_what_it_was_a_step_ago():
     """A module that hands on what it is given: fresh at rows that stay, and what it was before at those that are dropped."""
     model, inputs = Film(layers=1, plain=True), films(4)

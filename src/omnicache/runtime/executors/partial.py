@@ -49,7 +49,9 @@ class Partial:
         known = p.run.keeper.give(cell, cell.history[:1])[0].tensors if cell.ready(0) else None
         if known is None and chosen.stand_in is None:
             return None
-        if chosen.whole and len(chosen.index) == len(given.x):
+        if chosen.everything(given.x):
+            if not chosen.whole:
+                p.trace.note(f"{type(self.selector).__name__} chose all rows of some modules, which were computed whole.")
             out = proceed(args, kwargs)
             cell.renew(p, own(tensors_of(out)))
             p.count("computed")
