@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +11,7 @@ from rich.table import Table
 from omnicache import zoo
 from omnicache.cli.bench_peers import bench_peers
 from omnicache.cli.common import chosen, err, load, print_json
+from omnicache.cli.measured import measured
 from omnicache.cli.record import Record
 from omnicache.cli.waiting import waiting
 from omnicache.errors import OmniCacheError
@@ -65,13 +63,7 @@ def bench(
     task = Task(model, load(model), size.samples, steps, guidance)
     with waiting(err) as tell:
         work = Bench(task, out / "work", names, size, tell)
-        try:
-            result = work.run()
-        except KeyboardInterrupt:
-            err.print("Stopped. Nothing that was measured is lost: the same command goes on from here.")
-            raise typer.Exit(130) from None
-    result["command"] = "omnicache " + shlex.join(sys.argv[1:])
-    (out / "bench.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        result = measured(work.run, out / "bench.json")
     page = write_bench(result, pictures_of(work, result), out)
     if (best := best_of(result)) is not None:
         about = [{**{k: row[k] for k in ("label", "method")}, **figures_of(row)} for row in result["rows"]]

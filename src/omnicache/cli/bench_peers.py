@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from omnicache import zoo
 from omnicache.cli.common import err, print_json
+from omnicache.cli.measured import measured
 from omnicache.cli.waiting import waiting
 from omnicache.measure.peers import CONTENDERS, Peers
 from omnicache.measure.peers.size import FULL, QUICK
@@ -43,13 +40,7 @@ def bench_peers(
     modules = modules_of(names)
     with waiting(err) as tell:
         work = Peers(model, out / "work", size, steps, guidance, contenders=modules, tell=tell)
-        try:
-            result = work.run()
-        except KeyboardInterrupt:
-            err.print("Stopped. Nothing that was measured is lost: the same command goes on from here.")
-            raise typer.Exit(130) from None
-    result["command"] = "omnicache " + shlex.join(sys.argv[1:])
-    (out / "peers.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        result = measured(work.run, out / "peers.json")
     page = write_peers(result, out)
     if as_json:
         print_json(result)
