@@ -208,3 +208,8 @@ def _checked(what: str, build: Callable[..., Plan]) -> Callable[..., Plan]:
         return build(**check_options(what, build, {**named, **options}))
 
     return call
+
+
+def in_words(options: Mapping[str, Any]) -> list[str]:
+    """Options as people write them: ``["interval=4", "threshold=0.1"]``."""
+    return [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items()]

@@ -20,7 +20,7 @@ from omnicache.measure.speed import pair
 from omnicache.measure.study import Study
 from omnicache.models.discover import block_lists
 from omnicache.plan import Plan
-from omnicache.registry import METHODS
+from omnicache.registry import METHODS, in_words
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def change(plan: Plan, gentler: bool, parts: Sequence[Part] = (), steps: int = 0
 
 def attempt(pipe: Any, study: Study, changed: Mapping[str, Any]) -> Tried | None:
     """Draw the first input with the plan's method and other options; None if they do not go together."""
-    plan, words = study.plan, ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())
+    plan, words = study.plan, ", ".join(in_words(changed))
     known = {o.name for o in METHODS[plan.method].options}
     options = {k: v for k, v in plan.options.items() if k in known and v is not None} | dict(changed)
     kinds = [f"{type(m).__name__}/{sum(len(b) for _, b in block_lists(m))}" for m in denoisers(pipe)]

@@ -68,7 +68,7 @@ def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], 
 
 def told(name: str, options: Mapping[str, Any]) -> str:
     """A method with its options, in words."""
-    return ", ".join([name, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())])
+    return ", ".join([name, *registry.in_words(options)])
 
 
 def guarded(plan: Plan, guards: Guards | None) -> Plan:

@@ -22,7 +22,7 @@ class Setting:
     @property
     def label(self) -> str:
         """For people, and unique: ``taylorseer interval=4``."""
-        return " ".join([self.method, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.options.items())])
+        return " ".join([self.method, *registry.in_words(self.options)])
 
 
 def settings_of(names: Iterable[str], most: int | None = None) -> list[Setting]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from omnicache.measure.peers.scene import Scene
 
 
+from omnicache.registry import in_words
+
+
 @dataclass(frozen=True)
 class Setting:
     """One way of using a contender: plain data, so that another process can be sent it.
@@ -76,4 +79,4 @@ def contender(module: str) -> Contender:
 
 def named(options: Mapping[str, Any]) -> str:
     """Options as a label."""
-    return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
+    return ", ".join(in_words(options))
