@@ -2,8 +2,8 @@
 
     python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
-Each row of the table of methods is drawn for 256 inputs (of clips 64, with four frames each for KID), each row of the experiments
-for every fourth of them, and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs.
+Each row of the table of methods is drawn for 256 inputs (of clips 32, with eight frames each for KID), each row of the experiments
+for every fourth of them (of clips every second), and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs.
 Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already is not measured
 again, and one row more is written at a time.
 ``--only quality`` may share the machine with something else, ``--only speed`` may not; ``--only tables`` writes the tables anew.
@@ -39,10 +39,10 @@ from training.motion.figures import NEAR
 
 METHODS = "methods"
 """The table whose rows are drawn for all inputs."""
-THINNED = 4
+THINNED, THINNED_CLIPS = 4, 2
 """The experiments compare rows sample by sample, and need fewer."""
 STEPS = {"emoji": 20, "emoji-text": 28, "emoji-motion": 30, "emoji-animate": 25}
-CALIBRATION = 8
+CALIBRATION, CALIBRATION_CLIPS = 8, 2
 LAYERED = {"layered 1.5x": 1.5, "layered 2x": 2.0, "layered 2.5x": 2.5}
 
 
@@ -76,7 +76,7 @@ class Rows:
     def layered(self, wanted: float) -> Plan:
         path = self.folder / f"{self.task.name}-{self.task.steps}-layered-{wanted:g}.plan.json"
         if not path.exists():
-            inputs = [one.call for one in self.task.others(CALIBRATION)]
+            inputs = [one.call for one in self.task.others(CALIBRATION_CLIPS if self.film else CALIBRATION)]
             call = self.task.settings
             measured = profile(self.task.pipe, inputs, call, horizon=2, folder=self.folder / "profiles")
             calibrate_layered(self.task.pipe, inputs, call, speedup=wanted, measured=measured).save(path)
@@ -133,7 +133,7 @@ def motion(task: Task, clips: torch.Tensor, uncached: torch.Tensor) -> dict[str,
 
 def study(name: str, a: argparse.Namespace) -> None:
     """All rows of one model."""
-    pipe, samples = zoo.load(name), a.samples or (256 if zoo.frames(name) == 1 else 64)
+    pipe, samples = zoo.load(name), a.samples or (256 if zoo.frames(name) == 1 else 32)
     task = Task(name, pipe, samples, STEPS.get(name))
     path, rows = a.out / f"multidimensional-{name}.json", Rows(task, a.work)
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
@@ -168,7 +168,7 @@ def study(name: str, a: argparse.Namespace) -> None:
                 found[part] = have
             return have is not None
 
-        drawn = whole_and_part(1 if row.group == METHODS else THINNED)
+        drawn = whole_and_part(1 if row.group == METHODS else THINNED_CLIPS if rows.film else THINNED)
         if a.only in ("all", "quality") and not done("quality", "samples", len(drawn.task.inputs)):
             found["quality"], made = drawn.of(plan)
             if task.frames > 1:
@@ -186,7 +186,7 @@ def study(name: str, a: argparse.Namespace) -> None:
 def main() -> None:
     ask = argparse.ArgumentParser()
     ask.add_argument("models", nargs="+")
-    ask.add_argument("--samples", type=int, default=None, help="inputs to draw; 256, or 64 where they are clips")
+    ask.add_argument("--samples", type=int, default=None, help="inputs to draw; 256, or 32 where they are clips")
     ask.add_argument("--batch", type=int, default=8, help="inputs in one call, for quality")
     ask.add_argument("--at-once", type=int, default=2, help="inputs in one call, for speed")
     ask.add_argument("--pairs", type=int, default=11)

@@ -30,7 +30,7 @@ def markdown(record: dict[str, Any]) -> str:
         f"# {record['model']} ({record['class']})",
         "",
         f"{record['steps']} steps, guidance {record['guidance'] or 'none'}, {base.get('samples', 0)} {unit}s (of the experiments, "
-        f"every table but the first, each fourth), {record['device']}, "
+        f"every table but the first, each {'second' if unit == 'clip' else 'fourth'}), {record['device']}, "
         f"torch {record['torch']}, {record['when']}. Speed is that of the denoiser, a median of interleaved pairs; everything with "
         "its 95 % interval. PSNR and SSIM are to the uncached samples of the same seeds, KID to uncached samples of other seeds in "
         f"the features of the model's judge. Energy is what {record['watts']:g} W would take in the denoiser's time.",

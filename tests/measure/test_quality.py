@@ -101,10 +101,10 @@ def test_every_third_sample_is_compared_with_the_uncached_ones_that_are_there():
     assert torch.equal(few.reference, whole.reference[::3])
 
 
-def test_of_clips_four_frames_each_are_judged():
+def test_of_clips_eight_frames_each_are_judged():
     quality = Quality(Drawn(5, frames=3))
     made = quality.uncached
-    wanted = torch.stack([torch.stack([made[i, (i + k) % 3].mean((1, 2)) for k in (0, 0, 1, 2)]) for i in range(5)])
+    wanted = torch.stack([torch.stack([made[i, (i + k) % 3].mean((1, 2)) for k in (0, 0, 0, 1, 1, 1, 2, 2)]) for i in range(5)])
     torch.testing.assert_close(quality.features(made), wanted)
 
 

@@ -101,7 +101,7 @@ def test_all_tokens_in_motion_and_no_block_passed_is_the_plain_model(model, guid
     plain = pipe(**more)
     with omnicache.cache(pipe, "fastcache", threshold=0.0, motion=-1.0) as run:
         assert torch.equal(pipe(**more), plain)
-    assert set(run.computed) == {"#", "o"}
+    assert set(run.computed) == {"#"}, "of blocks in which all rows move none is put together"
     with omnicache.cache(pipe, "fastcache", threshold=0.0, motion=None) as run:
         assert torch.equal(pipe(**more), plain)
     assert set(run.computed) == {"#"}

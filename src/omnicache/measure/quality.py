@@ -21,6 +21,8 @@ OTHER_SEEDS = 10_000_000
 """Added to the seeds of a task for the samples that KID compares with."""
 EQUAL = 100.0
 """PSNR in dB of pictures that are the same, which would make every mean infinite."""
+FRAMES = 8
+"""Of a clip, for KID."""
 
 
 class Quality:
@@ -28,10 +30,10 @@ class Quality:
 
     KID is that of the samples to *uncached samples of other seeds*, in the features of the model's judge, so that it says what
     caching has changed in the distribution, and not how well the model was trained: the uncached samples' own is the floor. Of a
-    clip four frames are taken, evenly, beginning with the i-th of the i-th clip; its interval is over clips.
+    clip eight frames are taken, evenly, beginning with the i-th of the i-th clip; its interval is over clips.
 
     Args:
-        task: what is drawn: a few hundred pictures, or a quarter as many clips.
+        task: what is drawn: a few hundred pictures, or an eighth as many clips.
         batch: inputs in one call.
         folder: where the uncached samples are kept, so that they are drawn once.
     """
@@ -51,11 +53,11 @@ class Quality:
 
     @torch.no_grad()
     def features(self, made: Tensor) -> Tensor:
-        """Of samples, in the judge's last layer: ``(n, 1, d)``, or ``(n, 4, d)`` of clips."""
+        """Of samples, in the judge's last layer: ``(n, 1, d)``, or ``(n, 8, d)`` of clips."""
         if self.task.frames == 1:
             made = made[:, None]
         else:
-            first, apart = torch.arange(len(made))[:, None], torch.arange(4) * self.task.frames // 4
+            first, apart = torch.arange(len(made))[:, None], torch.arange(FRAMES) * self.task.frames // FRAMES
             made = made[first, (first + apart) % self.task.frames]
         found = torch.cat([self.task.judge.features(part) for part in made.flatten(0, 1).split(256)])
         return found.unflatten(0, made.shape[:2])
