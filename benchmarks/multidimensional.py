@@ -3,7 +3,8 @@
     python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
 Each row of the table of methods is drawn for 256 inputs (of clips 32, with eight frames each for KID), each row of the experiments
-for every fourth of them (of clips every second), and compared with the uncached samples of the same seeds, then timed on one call in interleaved pairs.
+for every fourth of them (of clips every second), and compared with the uncached samples of the same seeds, then timed on one call
+in interleaved pairs.
 Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already is not measured
 again, and one row more is written at a time.
 ``--only quality`` may share the machine with something else, ``--only speed`` may not; ``--only tables`` writes the tables anew.

@@ -74,7 +74,8 @@ def demo(request, tmp_path, monkeypatch):
     monkeypatch.setenv("OMNICACHE_ZOO", str(tmp_path / "zoo"))
     known = omnicache.methods()
     monkeypatch.setattr(omnicache, "methods", lambda: {name: known[name] for name in (*MEASURED[unit], *LEFT_OUT)})
-    args = ["--model", folder.name, "--quick", "--images", "4", "--repeats", "1", "--methods", "all", "--json", "--out", str(tmp_path / "out")]
+    args = ["--model", folder.name, "--quick", "--images", "4", "--repeats", "1", "--methods", "all"]
+    args += ["--json", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["demo", *args], catch_exceptions=False)
     return unit, json.loads(done.stdout), tmp_path / "out"
 
