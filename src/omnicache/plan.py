@@ -15,6 +15,7 @@ import torch
 from omnicache import schema, weights
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.guards import Guards
+from omnicache.kept.files import whole
 from omnicache.policy import VALUES, Policy, Trigger
 from omnicache.predictors.from_kept import FromKept
 from omnicache.predictors.hold import Hold
@@ -153,11 +154,10 @@ class Plan:
     def save(self, path: str | Path) -> Path:
         """Write the plan as a JSON file and return its path. Fitted tensors, if it has any, lie beside it: ``x.plan.safetensors``
         beside ``x.plan.json``."""
-        target = Path(path)
+        target, text = Path(path), json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
         target.parent.mkdir(parents=True, exist_ok=True)
         weights.write(target, self.tensors())
-        target.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
-        return target
+        return whole(target, lambda partial: partial.write_text(text))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The fitted tensors of its values, by the names that ``to_json`` gives them."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from omnicache.errors import OmniCacheError
+from omnicache.kept.files import whole
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """The kinds of numbers that a plan may hold."""
@@ -119,7 +120,7 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     beside = sidecar(path)
     if tensors:
-        save_file(dict(tensors), str(beside), metadata={"omnicache": "tensors of a plan"})
+        whole(beside, lambda partial: save_file(dict(tensors), str(partial), metadata={"omnicache": "tensors of a plan"}))
     elif beside.exists() and _ours(beside):
         beside.unlink()
 

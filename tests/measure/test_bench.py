@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,12 +11,12 @@ from hypothesis import strategies as st
 
 import omnicache
 from omnicache.errors import OmniCacheError
+from omnicache.kept.store import Store
 from omnicache.measure.bench import settings_of
 from omnicache.measure.bench.chosen import chosen
 from omnicache.measure.bench.found import Found
 from omnicache.measure.bench.frontier import below, frontier, lead, verdict
 from omnicache.measure.bench.setting import Setting
-from omnicache.measure.bench.store import Store
 from omnicache.plan import Plan
 from omnicache.registry import METHODS
 
@@ -82,51 +79,6 @@ def test_two_knobs_are_tried_in_all_combinations(registry):
         return Plan("swept")
 
     assert METHODS["swept"].settings == ({"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4})
-
-
-# --- what is kept ----------------------------------------------------------------------------------------------------------
-
-
-def test_what_was_put_is_there_again_and_the_newest_counts(tmp_path):
-    store = Store(tmp_path / "a" / "rows.jsonl")
-    assert store.get("x") is None
-    store.put("x", {"value": 1.5, "each": (1, 2)})
-    store.put("y", {"value": 2})
-    assert store.put("x", {"value": 3}) == {"key": "x", "value": 3}
-    again = Store(tmp_path / "a" / "rows.jsonl")
-    assert again.get("x") == {"key": "x", "value": 3} and again.get("y") == {"key": "y", "value": 2}
-
-
-@pytest.mark.parametrize("cut", [1, 5, 12])
-def test_a_line_that_was_cut_short_costs_itself_only(tmp_path, cut):
-    path = tmp_path / "rows.jsonl"
-    for key in "abc":
-        Store(path).put(key, {"value": key})
-    path.write_text(path.read_text()[:-cut])
-    store = Store(path)
-    lost = cut > 1  # one: only the line's end is gone
-    assert (store.get("c") is None) == lost and store.get("b") is not None
-    store.put("d", {"value": "d"})
-    again = Store(path)
-    assert again.get("d") is not None and again.get("a") is not None and (again.get("c") is None) == lost
-
-
-def test_killing_the_process_loses_nothing_that_was_put(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    code = (
-        "import sys, itertools\nfrom omnicache.measure.bench.store import Store\nstore = Store(sys.argv[1])\n"
-        "for i in itertools.count():\n    store.put(str(i), {'text': 'x' * 5000})\n    print(i, flush=True)\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    told = [child.stdout.readline() for _ in range(20)]
-    child.send_signal(signal.SIGKILL)
-    told += child.stdout.read().splitlines()
-    child.wait()
-    store = Store(path)
-    assert len(told) >= 20
-    for i in range(len(told)):
-        assert store.get(str(i)) == {"key": str(i), "text": "x" * 5000}
 
 
 # --- what nothing beats ----------------------------------------------------------------------------------------------------

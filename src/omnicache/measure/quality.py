@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import omnicache
+from omnicache.kept.files import kept
 from omnicache.measure.confidence95 import confidence95
 from omnicache.measure.kid import kid
 from omnicache.measure.psnr import psnr
@@ -105,11 +106,7 @@ class Quality:
         if self.folder is None:
             return self.draw(None, task)[0]
         path = self.folder / f"{task.name}-{task.steps}-{task.guidance or 0:g}-{len(task.inputs)}-{what.replace(' ', '-')}.pt"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self.draw(None, task)[0], path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)  # at once: who is interrupted leaves no half of a file
-        return torch.load(path, weights_only=True)
+        return kept(path, lambda: self.draw(None, task)[0])
 
 
 def likeness95(made: Tensor, uncached: Tensor) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 import omnicache
-from omnicache.calibrate.layers.shelf import Shelf
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers
-from omnicache.measure.bench.store import Store
+from omnicache.kept.shelf import Shelf
+from omnicache.kept.store import Store
 from omnicache.measure.psnr import psnr
 from omnicache.measure.quality import EQUAL
 from omnicache.measure.speed import speed

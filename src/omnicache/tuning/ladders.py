@@ -14,6 +14,7 @@ from omnicache.api import calibrate
 from omnicache.calibrate.optimal import Course
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
+from omnicache.kept.plans import kept_plan
 from omnicache.plan import Plan
 
 OURS = "omnicache-optimal"
@@ -42,18 +43,14 @@ class Optimal:
             OmniCacheError: that method does not apply.
         """
         name = "-".join([str(computed), *([inside, *(f"{v:g}" for v in (options or {}).values())] if inside else [])])
-        path = self.folder / f"{OURS}-{name}.plan.json"
-        try:
-            return Plan.load(path)
-        except OmniCacheError:  # there is none yet, or half of one
-            within = _plan(self.pipe, inside, options or {}) if inside else None  # before anything is drawn: it may not apply
-            if self._course is None:
-                self._course = Course(self.pipe, self.inputs, self.call, self.progress)
-            asked = {"reuse": 1 - computed / self.steps, "measured": self._course, "inside": within, **self.call}
-            made = calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.save(path.with_suffix(".part")).replace(path)
-            return Plan.load(path)
+        return kept_plan(self.folder / f"{OURS}-{name}.plan.json", lambda: self._made(computed, inside, options or {}))
+
+    def _made(self, computed: int, inside: str, options: Mapping[str, Any]) -> Plan:
+        within = _plan(self.pipe, inside, options) if inside else None  # before anything is drawn: it may not apply
+        if self._course is None:
+            self._course = Course(self.pipe, self.inputs, self.call, self.progress)
+        asked = {"reuse": 1 - computed / self.steps, "measured": self._course, "inside": within, **self.call}
+        return calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
 
 
 def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], Plan]]]:

@@ -14,11 +14,11 @@ import torch
 from omnicache.calibrate.layers.batches import batches
 from omnicache.calibrate.layers.joint import Joint
 from omnicache.calibrate.layers.replay import Recording, Replay
-from omnicache.calibrate.layers.shelf import Shelf
 from omnicache.calibrate.layers.timing import Timing, timing
 from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Layers
+from omnicache.kept.shelf import Shelf
 from omnicache.models import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan

@@ -7,7 +7,7 @@ from typing import Any
 
 import omnicache
 from omnicache import registry
-from omnicache.errors import OmniCacheError
+from omnicache.kept.plans import kept_plan
 from omnicache.measure.bench.setting import Setting
 from omnicache.measure.task import Task
 from omnicache.plan import Plan
@@ -32,11 +32,7 @@ class Plans:
         if not entry.calibrates(setting.options):
             with omnicache.cache(self.task.pipe, setting.method, **setting.options) as run:
                 return run.plan
-        try:
-            plan = Plan.load(path)
-        except OmniCacheError:  # there is none yet, or half of one
-            plan = self._calibrated(setting)
-            plan.save(path.with_suffix(".part")).replace(path)
+        plan = kept_plan(path, lambda: self._calibrated(setting))
         with omnicache.cache(self.task.pipe, plan):
             return plan
 

@@ -12,6 +12,8 @@ import torch
 
 from omnicache import registry
 from omnicache.errors import OmniCacheError
+from omnicache.kept.files import whole
+from omnicache.kept.store import Store
 from omnicache.measure.bench.chosen import chosen
 from omnicache.measure.bench.fingerprint import key_of
 from omnicache.measure.bench.found import Found
@@ -21,7 +23,6 @@ from omnicache.measure.bench.plans import Plans
 from omnicache.measure.bench.result import result_of
 from omnicache.measure.bench.setting import settings_of
 from omnicache.measure.bench.size import Size
-from omnicache.measure.bench.store import Store
 from omnicache.measure.comparison import rounded
 from omnicache.measure.quality import Quality
 from omnicache.measure.task import Task
@@ -132,10 +133,8 @@ class Bench:
             began = time.perf_counter()
             try:
                 figures, made = self.gauge.first(self.plans.of(one.setting, one.key))
-                path = self._pictures(one)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.save((made[:SHOWN].clamp(0, 1) * 255).round().byte(), path.with_suffix(".part"))
-                path.with_suffix(".part").replace(path)
+                shown = (made[:SHOWN].clamp(0, 1) * 255).round().byte()
+                whole(self._pictures(one), lambda partial: torch.save(shown, partial))
                 row = {"figures": rounded(figures, 5)}
             except OmniCacheError as no:
                 row = {"refused": str(no)}

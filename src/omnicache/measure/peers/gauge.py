@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from omnicache.kept.files import kept
 from omnicache.measure.peers.size import Size
 from omnicache.measure.peers.worker import Drawn, Worker
 from omnicache.measure.psnr import psnr
@@ -38,13 +39,10 @@ class Gauge:
     def uncached(self, which: str) -> torch.Tensor:
         """All pictures of the ``"tuning"`` or ``"held"`` inputs."""
         if which not in self._uncached:
-            path = self.folder / f"uncached-{which}.pt"
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made = torch.cat([self.plain().draw(which, *batch).made for batch in self.size.batches(which)])
-                torch.save(made, path.with_suffix(".part"))
-                path.with_suffix(".part").replace(path)
-            self._uncached[which] = torch.load(path, weights_only=True)
+            self._uncached[which] = kept(
+                self.folder / f"uncached-{which}.pt",
+                lambda: torch.cat([self.plain().draw(which, *batch).made for batch in self.size.batches(which)]),
+            )
         return self._uncached[which]
 
     def same(self, worker: Worker) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from omnicache.errors import OmniCacheError
 from omnicache.errors import nearest as nearest_name
-from omnicache.measure.bench.store import Store
+from omnicache.kept.store import Store
 from omnicache.measure.bench.work import Clock, Tell
 from omnicache.measure.comparison import rounded
 from omnicache.measure.peers.choice import finalists

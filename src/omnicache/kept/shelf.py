@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from omnicache.kept.files import kept
 
 
 class Shelf:
@@ -32,15 +33,7 @@ class Shelf:
         """What is kept under this name; if nothing is, it is made and kept."""
         if self.place is None:
             return make()
-        path = self.place / f"{name}.pt"
-        if path.exists():
-            return torch.load(path, weights_only=True)
-        made = make()
-        self.place.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        torch.save(made, partial)
-        os.replace(partial, path)  # all of it or nothing, whenever the process is killed
-        return made
+        return kept(self.place / f"{name}.pt", make)
 
 
 def _weights(model: nn.Module) -> list[Any]:
