@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from omnicache import registry
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.explain import why
+from omnicache.fingerprint import fingerprint, made_for, shape_seen
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
@@ -24,13 +25,11 @@ from omnicache.models.discover import block_lists, discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.runtime.call import latent_shape
 from omnicache.runtime.hook import is_compiled
 from omnicache.runtime.ranks import check_group, ranks_of
 from omnicache.runtime.runs import request
 from omnicache.runtime.session import Session
 from omnicache.runtime.trace import Trace
-from omnicache.sampler import described
 
 _enabled: WeakKeyDictionary[nn.Module, ref[Session]] = WeakKeyDictionary()
 """Weak on both sides: the hooks hold the session, so that a model that is forgotten while enabled can go."""
@@ -251,7 +250,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
                 f"Calibration looks at whole sequences, and {type(model).__name__} is split over several processes. Calibrate in "
                 "one process, save the plan (plan.save(path)), and enable the file on every rank."
             )
-    with _watched(denoisers(pipe)[0]) as seen:
+    with shape_seen(denoisers(pipe)[0]) as seen:
         plan = entry.calibrate(pipe, listed, call, progress, **ours)
     return replace(plan, made_for=made_for(pipe, call) | seen)
 
@@ -296,7 +295,7 @@ def tune(
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Tuning measures uncached runs. Call omnicache.disable(pipe) first.")
-    with _watched(denoisers(pipe)[0]) as seen:
+    with shape_seen(denoisers(pipe)[0]) as seen:
         plan = search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
     return replace(plan, made_for={**plan.made_for, **seen})
 
@@ -319,39 +318,6 @@ def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:
 def methods() -> dict[str, registry.Method]:
     """All registered methods by name."""
     return dict(registry.METHODS)
-
-
-def made_for(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
-    """What a plan that was measured on a pipeline fits: its denoiser, its scheduler, and the arguments of its calls that are plain
-    values."""
-    found = fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
-    return found | ({"scheduler": described(pipe.scheduler)} if with_scheduler(pipe) is not None else {})
-
-
-@contextmanager
-def _watched(model: nn.Module) -> Iterator[dict[str, Any]]:
-    """Gets the shape of the latents that the denoiser is given, without the batch, if it is always the same."""
-    shapes: set[tuple[int, ...]] = set()
-    found: dict[str, Any] = {}
-
-    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        shapes.add(latent_shape((*args, *kwargs.values())))
-
-    handle = model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        yield found
-    finally:
-        handle.remove()
-        if len(shapes) == 1 and (shape := shapes.pop()):
-            found["latents"] = shape
-
-
-def fingerprint(model: nn.Module) -> dict[str, Any]:
-    """What a calibrated plan is bound to: the class of the denoiser and the number of its parameters, without those that LoRA
-    and its like wrap around its layers: they come and go between runs, also after ``enable``."""
-    wrapped = [m for m in model.modules() if isinstance(getattr(m, "base_layer", None), nn.Module)]
-    added = {p for m in wrapped for n, p in m.named_parameters() if not n.startswith("base_layer.")}
-    return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters() if p not in added)}
 
 
 def _refuse(pipe: Any, model: nn.Module, plan: Plan) -> None:

@@ -51,6 +51,18 @@ def test_what_has_no_counterpart_is_refused_in_a_sentence(name):
         omnicache.enable(Pipe(latte()), config)
 
 
+def test_fastercache_of_diffusers_is_refused_with_what_comes_nearest_ready_to_type():
+    config = diffusers.FasterCacheConfig(unconditional_batch_skip_range=4, alpha_high_frequency=1.2)
+    pipe = Pipe(latte())
+    with pytest.raises(OmniCacheError) as refused:
+        omnicache.enable(pipe, config)
+    call = str(refused.value).split("comes nearest: ")[1].rstrip(".")
+    with eval(call, {"omnicache": omnicache, "pipe": pipe}) as run:
+        options = run.plan.options
+    assert (options["start"], options["cfg_start"], options["cfg_interval"], options["high"]) == (0.319, 0.359, 4, 1.2)
+    assert (options["interval"], options["low_until"], options["high_from"]) == (2, 0.901, 0.699)
+
+
 def test_patterns_are_refused():
     with pytest.raises(OmniCacheError, match="names modules by pattern"):
         translate(diffusers.TaylorSeerCacheConfig(cache_identifiers=["blocks.*"]))

@@ -11,7 +11,8 @@ import torch
 from tests.tiny import built
 
 import omnicache
-from omnicache.api import fingerprint, plan_of
+from omnicache.api import plan_of
+from omnicache.fingerprint import fingerprint
 
 from .parts import DEEP, PARTS, STACK, ask, draw, drawn, family_of, parts, pipeline
 

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from omnicache import zoo
-from omnicache.api import enable, fingerprint
+from omnicache.api import enable
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.cli.record import FILE, Record, recorded
 from omnicache.errors import OmniCacheError
+from omnicache.fingerprint import fingerprint
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose

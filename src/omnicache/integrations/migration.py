@@ -21,7 +21,6 @@ from omnicache.triggers import Between, Every, First
 
 FOREVER = 10**6
 MISSING = {
-    "FasterCacheConfig": "FasterCache",
     "LayerSkipConfig": "skip-layer guidance, which is no cache",
     "TextKVCacheConfig": "a cache of the text's keys and values",
     "BasicCacheConfig": "cache-dit's cache",
@@ -111,6 +110,30 @@ def _seacache(config: Any) -> Policies:
     return registry.get("seacache").plan(threshold=config.threshold, **options).policies
 
 
+def _fastercache(config: Any) -> Policies:
+    """diffusers' computes attention whenever both branches run, and has windows in timesteps; ours does neither."""
+
+    def share(timestep: float) -> str:
+        return f"{min(max(1 - timestep / 1000, 0.0), 1.0):.3g}"
+
+    options = {
+        "start": share(config.spatial_attention_timestep_skip_range[1]),
+        "interval": config.spatial_attention_block_skip_range,
+        "cfg_start": share(config.unconditional_batch_timestep_skip_range[1]),
+        "cfg_interval": config.unconditional_batch_skip_range,
+        "cfg_phase": 0,
+        "low": config.alpha_low_frequency,
+        "high": config.alpha_high_frequency,
+        "low_until": share(config.low_frequency_weight_update_timestep_range[0]),
+        "high_from": share(config.high_frequency_weight_update_timestep_range[1]),
+    }
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    raise OmniCacheError(
+        "FasterCacheConfig has windows in timesteps, and fastercache has shares of the run, which fit every scheduler. What comes "
+        f'nearest: omnicache.cache(pipe, "fastercache", {told}).'
+    )
+
+
 KNOWN: dict[str, Callable[[Any], Policies]] = {
     "TaylorSeerCacheConfig": _taylorseer,
     "FirstBlockCacheConfig": _first_block,
@@ -118,6 +141,7 @@ KNOWN: dict[str, Callable[[Any], Policies]] = {
     "DBCacheConfig": _dbcache,
     "MagCacheConfig": _magcache,
     "SeaCacheConfig": _seacache,
+    "FasterCacheConfig": _fastercache,
 }
 
 

@@ -27,7 +27,7 @@ Interval = Annotated[int, Range(1, 1000)]
         "PixArtTransformer2DModel": {"gate": 15, "interval": 3},
         "UNet2DConditionModel": {"gate": 10, "interval": 5},
     },
-    sweep={"gate": (40, 30, 20, 10)},
+    sweep={"gate": (40, 20, 10, 6)},
 )
 def t_gate(
     gate: Annotated[int, Range(1)] = 10,

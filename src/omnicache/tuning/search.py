@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from omnicache import registry
-from omnicache.api import made_for
 from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import OmniCacheError
+from omnicache.fingerprint import made_for
 from omnicache.integrations.pipelines import check_inputs, split_call
 from omnicache.measure.quality import mean95
 from omnicache.plan import Plan

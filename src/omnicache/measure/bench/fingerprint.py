@@ -13,7 +13,7 @@ import torch
 
 import omnicache
 from omnicache import registry
-from omnicache.api import fingerprint as class_and_size
+from omnicache.fingerprint import fingerprint as class_and_size
 from omnicache.integrations.pipelines import denoisers
 from omnicache.measure.bench.setting import Setting
 from omnicache.measure.bench.size import Size
