@@ -12,6 +12,7 @@ from omnicache import zoo
 from omnicache.cli.bench_peers import bench_peers
 from omnicache.cli.common import chosen, err, load, print_json
 from omnicache.cli.measured import measured
+from omnicache.cli.options import AsJson, Guidance
 from omnicache.cli.record import Record
 from omnicache.cli.waiting import waiting
 from omnicache.errors import OmniCacheError
@@ -32,10 +33,10 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder for index.html and bench.json, and for going on later.")] = Path(
         "omnicache-bench"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+    as_json: AsJson = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few samples and settings: a first look.")] = False,
     steps: Annotated[int, typer.Option(min=5, help="Sampler steps.")] = 20,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own if not given.")] = None,
+    guidance: Guidance = None,
     samples: Annotated[int | None, typer.Option(min=2, help="Samples of what is looked at closely (256; clips 64).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Its limit; what does not fit is left out and named.")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="The tuned plan against cache-dit, diffusers and others instead.")] = False,

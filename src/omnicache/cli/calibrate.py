@@ -8,19 +8,20 @@ import typer
 import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.options import AsJson, Guidance, Inputs, Pipe, PlanFile, PlanSteps
 from omnicache.report import write_calibration
 from omnicache.report.calibration import picture_data
 
 
 def calibrate(
-    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
+    pipe: Pipe,
     method: Annotated[str, typer.Option("--method", "-m", help="A method that can be calibrated.")] = "omnicache-trajectory",
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the calibration, name=value.")] = [],  # noqa: B006
-    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the plan is made for exactly these.")] = 50,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
-    out: Annotated[Path, typer.Option(help="The plan file.")] = Path("omnicache.plan.json"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    inputs: Inputs = [],  # noqa: B006
+    steps: PlanSteps = 50,
+    guidance: Guidance = None,
+    out: PlanFile = Path("omnicache.plan.json"),
+    as_json: AsJson = False,
 ) -> None:
     """Measure uncached runs and save a plan for this pipeline and step count."""
     loaded = load(pipe)

@@ -15,6 +15,7 @@ import omnicache
 from omnicache import zoo
 from omnicache.cli.common import chosen as names_in
 from omnicache.cli.common import err, load, print_json
+from omnicache.cli.options import AsJson
 from omnicache.cli.record import Record
 from omnicache.errors import OmniCacheError
 from omnicache.guards import human_bytes
@@ -47,7 +48,7 @@ QUICK = {"picture": Size(6, 2, 2, 4), "clip": Size(4, 1, 1, 1)}
 def demo(
     model: Annotated[str, typer.Option(help="A model of the zoo.")] = "emoji",
     out: Annotated[Path, typer.Option(help="Folder for index.html, grid.png and, of clips, clips.gif.")] = Path("omnicache-demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else.")] = False,
+    as_json: AsJson = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and repeats.")] = False,
     images: Annotated[int | None, typer.Option(min=4, max=100, help="Pictures (default 16) or clips (8), for quality.")] = None,
     steps: Annotated[int | None, typer.Option(min=8, help="Sampler steps; the model's own number if not given.")] = None,

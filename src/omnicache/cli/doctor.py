@@ -12,6 +12,7 @@ import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import load, print_json, read_options, usual
 from omnicache.cli.examination import examined, show
+from omnicache.cli.options import AsJson, Guidance, MethodOptions, Pipe
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
@@ -21,15 +22,15 @@ KINDS = ("stack", "block", "attention", "cross_attention", "mlp")
 
 
 def doctor(
-    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
+    pipe: Pipe,
     text: Annotated[str | None, typer.Option("--input", "-i", help="Prompt, or class by number or name, for the trial.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the trial: 12; with -m those of the model or plan.")] = None,
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="A method or plan file to look at closely: why not faster, why wrong?")
     ] = None,
-    option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the method, name=value.")] = [],  # noqa: B006
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    option: MethodOptions = [],  # noqa: B006
+    guidance: Guidance = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what was found in a pipeline and what each method would reuse; or why one method is not faster, or looks wrong."""
     loaded = load(pipe)

@@ -11,13 +11,14 @@ from rich.table import Table
 import omnicache
 from omnicache import registry
 from omnicache.cli.common import print_json
+from omnicache.cli.options import AsJson
 from omnicache.registry import Choice, Method, Range
 from omnicache.report.cards import card
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, to read all about it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List all methods: paper, place on each axis, options with their ranges, what they need. Or print the card of one."""
     if name is not None:

@@ -10,6 +10,7 @@ from omnicache import zoo
 from omnicache.api import enable
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.options import AsJson
 from omnicache.cli.record import FILE, Record, recorded
 from omnicache.errors import OmniCacheError
 from omnicache.fingerprint import fingerprint
@@ -34,7 +35,7 @@ def report(
     steps: Annotated[int | None, typer.Option(min=2, help="Other than those of the run or plan.")] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Timed calls, without and with the cache by turns.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html; the run's own if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw the inputs of a run without and with its plan, and write one page: how it looks, what is gained, where the error is."""
     record, plan = _of(run, model)

@@ -9,22 +9,23 @@ import typer
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.options import AsJson, Guidance, Inputs, MethodOptions, Pipe
 from omnicache.cli.record import Record
 from omnicache.cli.saving import save
 from omnicache.integrations.pipelines import as_call
 
 
 def run(
-    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
+    pipe: Pipe,
     method: Annotated[str, typer.Option("--method", "-m", help="A method's name or a plan file.")] = "none",
-    option: Annotated[list[str], typer.Option("--option", "-o", help="An option of the method, name=value.")] = [],  # noqa: B006
-    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
+    option: MethodOptions = [],  # noqa: B006
+    inputs: Inputs = [],  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Sampler steps.")] = 50,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option(help="Of the first picture; the next ones count on.")] = 0,
     memory: Annotated[str | None, typer.Option(help='The most that the cache may hold: "200 MB", "1.5 GiB".')] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("omnicache-run"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw pictures with a method and say what was computed, kept and saved."""
     loaded = load(pipe)

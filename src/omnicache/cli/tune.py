@@ -9,22 +9,23 @@ from rich.table import Table
 import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
 from omnicache.cli.common import err, load, print_json, usual
+from omnicache.cli.options import AsJson, Guidance, Inputs, Pipe, PlanFile, PlanSteps
 from omnicache.guards import human_bytes
 
 
 def tune(
-    pipe: Annotated[str, typer.Argument(help="A model of the zoo (emoji) or a diffusers folder.")],
+    pipe: Pipe,
     speedup: Annotated[float | None, typer.Option(help="How many times as fast; the likest plan that is so fast.")] = None,
     psnr: Annotated[float | None, typer.Option(help="dB to the uncached pictures; the fastest plan that is so like.")] = None,
     memory: Annotated[str | None, typer.Option(help="The most that may be kept: '200 MB'.")] = None,
     methods: Annotated[str, typer.Option(help="auto, all, or names with commas between them.")] = "auto",
-    inputs: Annotated[list[str], typer.Option("--input", "-i", help="Prompt, or class by number or name; may repeat.")] = [],  # noqa: B006
+    inputs: Inputs = [],  # noqa: B006
     count: Annotated[int, typer.Option(min=2, help="Inputs, where none are given.")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="Sampler steps; the plan is made for exactly these.")] = 50,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the pipeline's own if not given.")] = None,
+    steps: PlanSteps = 50,
+    guidance: Guidance = None,
     budget: Annotated[str, typer.Option(help="No other method is begun after this time.")] = "10 min",
-    out: Annotated[Path, typer.Option(help="The plan file.")] = Path("omnicache.plan.json"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    out: PlanFile = Path("omnicache.plan.json"),
+    as_json: AsJson = False,
 ) -> None:
     """Find the plan that reaches a goal, and save it. What was measured is kept: an interrupted search goes on where it was."""
     loaded = load(pipe)
