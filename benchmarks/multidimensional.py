@@ -112,10 +112,10 @@ class Rows:
                 yield Row(f"fill, {part}s", f"{part}s, {name}", "40%", lambda p=part, f=fill: md(**{p: 0.4}, fill=f))
         yield Row("fill, tokens", "tokens, averaged and copied (ToMeSD)", "40%", lambda: self.tomesd(0.4))
         for patches in (1, 2, 4, 8):
-            yield Row("patches", f"{patches}x{patches} patches", "40%", lambda k=patches: md(token=0.4, patches=k))
-        for ratio, more in ((0.3, (0.1,)), (0.2, (0.1, 0.1))):
+            yield Row("patches", f"{patches}x{patches} patches", "50%", lambda k=patches: md(token=0.5, patches=k))
+        for ratio, more in ((0.4, (0.1,)), (0.3, (0.1, 0.1))):
             label = f"4x4 patches, {ratio:.0%}, then joined, {', '.join(f'{m:.0%}' for m in more)}"
-            yield Row("patches", label, "40%", lambda r=ratio, h=more: md(token=r, patches=4, hierarchy=h))
+            yield Row("patches", label, "50%", lambda r=ratio, h=more: md(token=r, patches=4, hierarchy=h))
         for shared in (1, 4, 1000):
             label = "all blocks share a choice" if shared > 99 else f"{shared} blocks share a choice"
             yield Row("shared", label, "40%", lambda s=shared: md(token=0.4, shared=s))

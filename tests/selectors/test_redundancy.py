@@ -204,6 +204,14 @@ def test_an_uneven_grid_is_cut_into_as_many_patches_as_fit():
     assert chosen(Tokens(0.5, patches=4), odd).index.shape == (1, 18)
 
 
+@pytest.mark.parametrize(("ratio", "patches"), [(0.2, 2), (0.4, 2), (0.5, 4), (0.01, 1)])
+def test_patches_are_large_enough_to_drop_the_ratio(ratio, patches):
+    """A patch of four cells drops one or two, or three, and of 0.2 of it none: patches of sixteen drop three."""
+    assert matching.fitting(8, 8, 4, 2, ratio) == patches
+    rows = film(1, 1)
+    assert chosen(Tokens(ratio, patches=4), rows).index.shape == (1, 64 - int(ratio * (64 // patches**2)) * patches**2)
+
+
 @pytest.mark.parametrize(("redraw", "mean"), [(True, 4.0), (False, None)])
 def test_the_lottery_refreshes_what_looks_redundant(redraw, mean):
     """With features that never change the tokens of a square are equal: each is destination, and so new, at every fourth step."""

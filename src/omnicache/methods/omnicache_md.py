@@ -51,7 +51,8 @@ def omnicache_md(
         block: share of positions that attention along time drops. For films 0.3 is a careful value.
         mlp: whether tokens and frames are dropped from feed-forward modules, too.
         edge: so many first and last blocks are left alone.
-        patches: patches per side within which tokens and positions are compared (1: everywhere).
+        patches: patches per side within which tokens and positions are compared (1: everywhere); fewer where so small ones could
+            not drop the ratio.
         hierarchy: further shares, dropped after patches were joined by twos in each direction.
         placement: what is compressed where: space in layers along time and frames in layers along space, or, for the experiment,
             the other way round.

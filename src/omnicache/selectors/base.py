@@ -26,7 +26,8 @@ class Redundancy(Selector):
     Attributes:
         ratio: share of all units to drop.
         side: units are compared with one of each group of ``side x side`` cells, which stays.
-        patches: patches per side within which units are compared (rule R5); where a grid does not divide so, the most that do.
+        patches: patches per side within which units are compared (rule R5); where a grid does not divide so, or its patches would
+            be too small to drop the ratio, the most that do.
         hierarchy: further shares, each of all units, dropped after patches were joined by twos in each direction.
         redraw: whether the lottery of what stays is drawn anew at every step; if not, what looks redundant is never refreshed.
         aligned: whether guidance branches drop the same units: the halves of a batch vote, and of two calls the second follows.
@@ -98,16 +99,17 @@ class Redundancy(Selector):
         place = zlib.crc32(f"{self.seed} {site.layer} {step.index if self.redraw else 0}".encode())
         return lambda units: draw(place, units)
 
-    def levels(self, height: int, width: int) -> list[tuple[int, float]]:
-        """Patches per side and the share to drop, level by level."""
-        number = fitting(height, width, self.patches, self.side)
+    def levels(self, height: int, width: int, of: float = 0.0) -> list[tuple[int, float]]:
+        """Patches per side and the share to drop, level by level; ``of`` is the share of its cells that a patch must be able to
+        drop."""
+        number = fitting(height, width, self.patches, self.side, of)
         return [(max(number >> i, 1), ratio) for i, ratio in enumerate((self.ratio, *self.hierarchy))]
 
     def cells(self, look: Look, features: torch.Tensor, key: str) -> Redundant:
         """Cells of a grid dropped level by level, of features ``(problems, cells, width)``."""
         grid = look.grid
         found = Redundant.none(features.shape[0], features.shape[1], features.device, self.fills)
-        for number, ratio in self.levels(grid.height, grid.width):
+        for number, ratio in self.levels(grid.height, grid.width, self.ratio):
             groups = grouped(grid.height // number, grid.width // number, self.side)
             cut = tiles(grid.height, grid.width, number).to(features.device)
             part = found.part(cut)

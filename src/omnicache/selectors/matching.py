@@ -16,6 +16,10 @@ from omnicache.errors import OmniCacheError
 from omnicache.kernels import most_alike
 
 
+NEARLY = 0.9
+"""The share of a ratio that patches must be able to drop."""
+
+
 def constant(make: Callable[..., Any]) -> Callable[..., Any]:
     """Tables of indices that depend on sizes only: made once, on the host, and never written to."""
     known = lru_cache(256)(make)
@@ -201,6 +205,12 @@ def tiles(height: int, width: int, number: int) -> torch.Tensor:
     return cells.transpose(1, 2).reshape(number**2, -1)
 
 
-def fitting(height: int, width: int, number: int, side: int) -> int:
-    """The most patches per side, up to ``number``, into which a grid divides with whole groups in each."""
-    return next((n for n in range(number, 1, -1) if not (height % n or width % n or min(height, width) // n < side)), 1)
+def fitting(height: int, width: int, number: int, side: int, ratio: float = 0.0) -> int:
+    """The most patches per side, up to ``number``, into which a grid divides with whole groups in each, and of which each can drop
+    nearly ``ratio`` of its cells: of four cells 0.2 is none."""
+
+    def fits(n: int) -> bool:
+        wanted = ratio * (height // n) * (width // n)
+        return not (height % n or width % n or min(height, width) // n < side) and int(wanted + 1e-9) >= NEARLY * wanted
+
+    return next((n for n in range(number, 1, -1) if fits(n)), 1)
