@@ -192,11 +192,11 @@ def test_the_first_step_is_whole_and_the_others_are_partly_computed(name):
     assert not torch.equal(first[0], plain[0])
 
 
-def test_a_ratio_too_small_for_its_patches_says_that_nothing_was_left_out():
-    """A fifth of four rows is less than one."""
+def test_a_ratio_too_small_for_the_grid_says_that_nothing_was_left_out():
+    """A twentieth of sixteen rows is less than one."""
     model, inputs = Film(), films(3)
     plain = steps(model, inputs, None)
-    with torch.no_grad(), omnicache.cache(model, plan(Tokens(0.2, patches=2))) as run:
+    with torch.no_grad(), omnicache.cache(model, plan(Tokens(0.05, patches=2))) as run:
         made = [model(x, timestep=torch.tensor([1000.0 - i])).clone() for i, x in enumerate(inputs)]
     assert all(torch.equal(a, b) for a, b in zip(made, plain, strict=True))
     assert run.computed == "###"
