@@ -17,11 +17,11 @@ from omnicache import registry
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.explain import why
-from omnicache.fingerprint import fingerprint, made_for, shape_seen
+from omnicache.fingerprint import fingerprint, kinds, made_for, shape_seen
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
-from omnicache.models.discover import block_lists, discover
+from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap
 from omnicache.plan import Plan
 from omnicache.policy import Policy
@@ -103,16 +103,6 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, ki
     return method
 
 
-def _kinds(pipe: Any) -> list[str]:
-    """Classes of the denoisers, for presets: each with the number of its blocks, and without. What is wrong with a pipeline is
-    said when it is enabled."""
-    try:
-        found = [(type(model).__name__, sum(len(blocks) for _, blocks in block_lists(model))) for model in denoisers(pipe)]
-    except OmniCacheError:
-        return []
-    return [kind for name, blocks in found for kind in (f"{name}/{blocks}", name)]
-
-
 def enable(
     pipe: Any, method: str | Path | Plan | Policy, *, guards: Guards | None = None, group: Any = None, **options: Any
 ) -> Caching:
@@ -133,7 +123,7 @@ def enable(
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
-    plan = plan_of(method, guards, _kinds(pipe), **options)
+    plan = plan_of(method, guards, kinds(pipe), **options)
     check_group(group)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
@@ -205,7 +195,7 @@ class cache(AbstractContextManager[Caching]):
         group: Any = None,
         **options: Any,
     ):
-        self._pipe, self._plan, self._group = pipe, plan_of(method, guards, _kinds(pipe), **options), group
+        self._pipe, self._plan, self._group = pipe, plan_of(method, guards, kinds(pipe), **options), group
         self._run: Caching | None = None
 
     def __enter__(self) -> Caching:
@@ -241,7 +231,6 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
     listed = check_inputs(inputs)
     known = {o.name for o in registry.options_of(entry.calibrate)} - {"pipe", "inputs", "call", "progress"}
     ours, call = split_call(pipe, options, known, "this calibration")
-    registry.check_options(f"calibration of {method}", entry.calibrate, ours)
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Calibration measures uncached runs. Call omnicache.disable(pipe) first.")
@@ -295,9 +284,7 @@ def tune(
     for model in denoisers(pipe):
         if _session_of(model) is not None:
             raise OmniCacheError("Tuning measures uncached runs. Call omnicache.disable(pipe) first.")
-    with shape_seen(denoisers(pipe)[0]) as seen:
-        plan = search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
-    return replace(plan, made_for={**plan.made_for, **seen})
+    return search(pipe, inputs, Goal(speedup, psnr, memory), methods, budget, folder, progress, call)
 
 
 def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:

@@ -45,11 +45,10 @@ def differences(plan: Plan, found: Mapping[str, Any], pipe: Any, call: Mapping[s
         if what in found:
             now, why = found[what], f"Calibrate one for it: omnicache.calibrate(pipe, inputs, {plan.method!r})."
             told.append(Difference(what, then, now, "fine") if now == then else Difference(what, then, now, "refused", why))
-        elif what == "latents":
+        elif what == "latents" or (what == "scheduler" and not hasattr(pipe, "scheduler")):
             continue
         elif what == "scheduler":
-            now = described(getattr(pipe, "scheduler", None))
-            why = plan.misfit(pipe.scheduler) if hasattr(pipe, "scheduler") else None
+            now, why = described(pipe.scheduler), plan.misfit(pipe.scheduler)
             told.append(_judged(what, then, now, why[:1].upper() + why[1:] + "." if why else ""))
         else:
             known = call.get(what, usual[what].default if what in usual else then)

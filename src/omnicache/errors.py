@@ -35,3 +35,12 @@ def is_out_of_memory(problem: BaseException) -> bool:
         return True
     said = str(problem).lower()
     return isinstance(problem, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+
+
+FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What a method that breaks raises. Where many are compared, it is told, and the others go on."""
+
+
+def failed(broken: Exception) -> str:
+    """A failure in a sentence."""
+    return f"It failed with {type(broken).__name__}: {broken}"

@@ -8,9 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import denoisers, with_scheduler
+from omnicache.models.discover import block_lists
 from omnicache.runtime.call import latent_shape
 from omnicache.sampler import described
+
+FORM = ("output_type", "return_dict")
+"""Arguments that say how a result is handed over, and change nothing in it."""
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:
@@ -21,10 +26,21 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
     return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters() if p not in added)}
 
 
+def kinds(pipe: Any) -> list[str]:
+    """Classes of the denoisers, for presets: each with the number of its blocks, and without. What is wrong with a pipeline is
+    said when it is enabled."""
+    try:
+        found = [(type(model).__name__, sum(len(blocks) for _, blocks in block_lists(model))) for model in denoisers(pipe)]
+    except OmniCacheError:
+        return []
+    return [kind for name, blocks in found for kind in (f"{name}/{blocks}", name)]
+
+
 def made_for(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     """What a plan that was measured on a pipeline fits: its denoiser, its scheduler, and the arguments of its calls that are plain
     values."""
-    found = fingerprint(denoisers(pipe)[0]) | {k: v for k, v in call.items() if isinstance(v, (int, float, str))}
+    values = {k: v for k, v in call.items() if isinstance(v, (int, float, str)) and k not in FORM}
+    found = fingerprint(denoisers(pipe)[0]) | values
     return found | ({"scheduler": described(pipe.scheduler)} if with_scheduler(pipe) is not None else {})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from omnicache.calibrate.layers.replay import Replay
 from omnicache.calibrate.progress import progress as bar
 from omnicache.models import discover
 from omnicache.models.map import ModelMap
+from omnicache.now import now
 from omnicache.plan import Plan
 from omnicache.registry import Choice, Range
 from omnicache.runtime.hook import Hook
@@ -159,9 +159,9 @@ def remeasure(pipe: Any, calls: Sequence[Mapping[str, Any]], plan: Plan, pairs: 
             spent = [0.0]
 
             def watch(inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                began = _now(replay.model)
+                began = now()
                 out = inner(*args, **kwargs)
-                spent[0] += _now(replay.model) - began
+                spent[0] += now() - began
                 return out
 
             hook = Hook(replay.model, watch)
@@ -184,9 +184,3 @@ def remeasure(pipe: Any, calls: Sequence[Mapping[str, Any]], plan: Plan, pairs: 
                 wrong, truth = (end - tape.latents[-1]).flatten(1), tape.latents[-1].flatten(1)
                 errors.append(wrong.norm(dim=1) / truth.norm(dim=1).clamp_min(1e-30))
     return {"speedup": statistics.median(ratios), "error": float(torch.cat(errors).mean())}
-
-
-def _now(model: torch.nn.Module) -> float:
-    if any(p.is_cuda for p in model.parameters()):
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from omnicache.calibrate import geometry
+from omnicache.calibrate.between import between
 from omnicache.calibrate.record import Recorder, each_run, one_denoiser, watched
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack
@@ -138,17 +139,7 @@ class Uncached:
                 continue  # nothing was reused there
             # Where a reuse adds no noise at all there is nothing to grow, and any number does.
             found[place] = max((sum(squares) / len(squares)) ** 0.5, 1e-12) / max(self.norm(1, place), 1e-12)
-        places = [p for p in places if p in found] or [1]
-        logs = [math.log(found.get(p, 1.0)) for p in places]
-        growth = []
-        for i in range(total):
-            k = max(j for j in range(len(places)) if places[j] <= max(i, places[0]))
-            if k == len(places) - 1:
-                growth.append(math.exp(logs[-1]))
-                continue
-            share = (max(i, places[0]) - places[k]) / (places[k + 1] - places[k])
-            growth.append(math.exp(logs[k] * (1 - share) + logs[k + 1] * share))
-        self._growth[probes] = growth
+        growth = self._growth[probes] = [between(found, i) if found else 1.0 for i in range(total)]
         return growth
 
     def damage(self, probes: int) -> list[list[float]]:

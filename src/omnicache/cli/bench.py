@@ -37,7 +37,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Few samples and settings: a first look.")] = False,
     steps: Annotated[int, typer.Option(min=5, help="Sampler steps.")] = 20,
     guidance: Guidance = None,
-    samples: Annotated[int | None, typer.Option(min=2, help="Samples of what is looked at closely (256; clips 64).")] = None,
+    samples: Annotated[int | None, typer.Option(min=4, help="Samples of what is looked at closely (256; clips 64).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Its limit; what does not fit is left out and named.")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="The tuned plan against cache-dit, diffusers and others instead.")] = False,
 ) -> None:

@@ -84,7 +84,7 @@ def show(result: dict[str, Any], files: list[Path], console: Console) -> None:
 
 def _without(one: dict[str, Any]) -> str:
     if one["label"] is not None:
-        return f"{one['label']}: no time was left"
+        return f"{one['label']}: not measured on held-out inputs. {one['why']}"
     near = one["nearest"]
     return one["why"] or (
         "none is faster than uncached"

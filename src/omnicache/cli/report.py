@@ -22,6 +22,7 @@ from omnicache.plan import Plan
 from omnicache.report.report import setting, tried
 from omnicache.report.study_page import About, write_study
 
+PAIRS = 5
 MOST = 4
 """Inputs that are drawn."""
 
@@ -33,7 +34,7 @@ def report(
     model: Annotated[str | None, typer.Option(help="The model of a plan file: of the zoo, or a diffusers folder.")] = None,
     inputs: Annotated[list[str], typer.Option("--input", "-i", help="Other inputs: prompts, classes; may repeat.")] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(min=2, help="Other than those of the run or plan.")] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Timed calls, without and with the cache by turns.")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="Timed calls, without and with the cache by turns.")] = PAIRS,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html; the run's own if not given.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +53,10 @@ def report(
     draw(loaded, call | as_call(loaded, asked[0], record.seed))  # what fails without a cache is not the plan's fault
     say = (lambda what: None) if as_json else (lambda what: err.print(what, markup=False))
     found = diagnose(loaded, study(loaded, plan, asked, call, labels=names, seed=record.seed, pairs=pairs, done=say))
-    again = shlex.join(["omnicache", "report", str(run), *(["-m", method] if method is not None else [])])
+    given = {"-m": method, "--model": model, "--steps": steps, "--pairs": pairs if pairs != PAIRS else None}
+    asked_for = [(name, str(value)) for name, value in given.items() if value is not None]
+    asked_for += [("-o", one) for one in option] + [("-i", one) for one in inputs]
+    again = shlex.join(["omnicache", "report", str(run), *(part for pair in asked_for for part in pair)])
     command = f"{record.command}\n{again}" if record.command else again
     compared = {"tried": record.tried, "chosen": record.chosen if method is None else ""} if record.tried else tried(plan)
     page = write_study(found, About(record.model, setting(found, call), command, **compared), folder)

@@ -46,9 +46,10 @@ def tune(
         figures = f"{one['speedup']:.2f}x", f"{one['psnr']:.1f} dB", human_bytes(one["cache_bytes"])
         table.add_row(one["label"], *figures, style=mark)
     err.print(table)
-    best, held, like = told["chosen"], told["held_out"]["inputs"], told["held_out"]["psnr"]
+    held, fast, like = (told["held_out"][part] for part in ("inputs", "speedup", "psnr"))
     err.print(
-        f"{best['label']}: {best['speedup']:.2f} times as fast. On {held} inputs that it was not chosen by it reaches "
-        f"{like['mean']:.1f} dB ({like['low']:.1f} to {like['high']:.1f}). Saved {out}",
+        f"{told['chosen']['label']}: on {held} inputs that it was not chosen by {fast['median']:.2f} times as fast "
+        f"({fast['low']:.2f} to {fast['high']:.2f}), and {like['mean']:.1f} dB ({like['low']:.1f} to {like['high']:.1f}) like. "
+        f"Saved {out}",
         soft_wrap=True,
     )

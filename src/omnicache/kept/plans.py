@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from omnicache.errors import OmniCacheError
@@ -11,7 +12,6 @@ from omnicache.plan import Plan
 
 def kept_plan(path: str | Path, make: Callable[[], Plan]) -> Plan:
     """The plan in a file; if there is none that can be read, one is made and saved there."""
-    try:
+    with suppress(OmniCacheError):
         return Plan.load(path)
-    except OmniCacheError:
-        return Plan.load(make().save(path))
+    return Plan.load(make().save(path))

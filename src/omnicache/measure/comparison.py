@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,12 @@ import torch
 
 import omnicache
 from omnicache.integrations.pipelines import denoisers
+from omnicache.kept.origin import machine
 from omnicache.measure.flops import denoiser_flops
+from omnicache.measure.likeness import likeness, shown
+from omnicache.measure.ssim import ssim
 from omnicache.measure.stopwatch import Stopwatch
+from omnicache.now import now
 from omnicache.plan import Plan
 
 
@@ -79,8 +82,6 @@ class Comparison:
         Raises:
             OmniCacheError: the plan does not fit the pipeline.
         """
-        from omnicache.measure import ssim
-
         plan = contender.plan
         walls, inside, ratios, fractions, drawn, traces = [], [], [], [], [], []
         for i in range(max(self.repeats, len(self.batches))):
@@ -113,7 +114,7 @@ class Comparison:
             "speedup": statistics.median(ratios) if ratios else None,
             "speedup_spread": _middle_half(ratios),
             "compute_fraction": statistics.fmean(fractions),
-            "psnr": likeness(made, base),
+            "psnr": None if torch.equal(made, base) else float(likeness(made, base).mean()),
             "ssim": float(ssim(made.flatten(0, -4), base.flatten(0, -4)).mean()),
             "cache_bytes": max(t.peak_bytes for t in traces),
             "computed": traces[0].computed,
@@ -129,14 +130,14 @@ class Comparison:
 
     def _timed(self, batch: tuple[int, int]) -> tuple[float, float, torch.Tensor]:
         with Stopwatch(self.denoiser) as watch:
-            began = time.perf_counter()
+            began = now()
             pictures = self.call(*batch)
-            return time.perf_counter() - began, watch.seconds, pictures
+            return now() - began, watch.seconds, shown(pictures)
 
     def _counted(self, batch: tuple[int, int]) -> tuple[int, torch.Tensor]:
         drawn: list[torch.Tensor] = []
         flops = denoiser_flops(self.denoiser, lambda: drawn.append(self.call(*batch)))
-        return flops, drawn[0]
+        return flops, shown(drawn[0])
 
     def _base(self, batch: tuple[int, int]) -> int:
         """The uncached work of a batch; it depends on the number of pictures only."""
@@ -144,15 +145,6 @@ class Comparison:
         if size not in self._base_flops:
             self._base_flops[size] = self._counted(size)[0]
         return self._base_flops[size]
-
-
-def likeness(made: torch.Tensor, base: torch.Tensor) -> float | None:
-    """Mean PSNR in dB of the pictures, or frames, that differ at all: one that is the same would make any mean infinite. None if
-    none differs."""
-    from omnicache.measure import psnr
-
-    each = psnr(made.flatten(0, -4), base.flatten(0, -4))
-    return float(each[each.isfinite()].mean()) if each.isfinite().any() else None
 
 
 def _middle_half(ratios: list[float]) -> list[float] | None:
@@ -170,10 +162,8 @@ def decides(plan: Plan) -> bool:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What the figures depend on beside the code."""
-    count = torch.get_num_threads()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {count} thread{'s' * (count != 1)}"
     load = [round(v, 2) for v in os.getloadavg()] if hasattr(os, "getloadavg") else []
-    return {"device": name, "torch": torch.__version__, "load_average": load}
+    return {"device": machine(device), "torch": torch.__version__, "load_average": load}
 
 
 def rounded(part: Any, digits: int = 4) -> Any:

@@ -123,7 +123,7 @@ def _another(study: Study, unlike: bool) -> list[str]:
     """What to do where no other setting of the method is known."""
     if not study.plan.policies and study.plan.steps == 1.0:
         return []
-    asked = f"--psnr {LIKE:g}" if unlike else f"--speedup {study.speedup + 0.5:.1f}"
+    asked = f"--psnr {LIKE:g}" if unlike else f"--speedup {max(study.speedup + 0.5, 1.1):.1f}"
     return [
         f"No {'gentler' if unlike else 'bolder'} setting of {study.plan.method} is known; search: omnicache tune PIPELINE {asked}."
     ]

@@ -11,17 +11,16 @@ from torch import Tensor
 
 import omnicache
 from omnicache.kept.files import kept
+from omnicache.kept.origin import digest, surroundings
 from omnicache.measure.confidence95 import confidence95
 from omnicache.measure.kid import kid
-from omnicache.measure.psnr import psnr
+from omnicache.measure.likeness import likeness, shown
 from omnicache.measure.ssim import ssim
 from omnicache.measure.task import Task
 from omnicache.plan import Plan
 
 OTHER_SEEDS = 10_000_000
 """Added to the seeds of a task for the samples that KID compares with."""
-EQUAL = 100.0
-"""PSNR in dB of pictures that are the same, which would make every mean infinite."""
 FRAMES = 8
 """Of a clip, for KID."""
 
@@ -98,6 +97,7 @@ class Quality:
         found: dict[str, Any] = {"samples": len(made)}
         if compare:
             found |= likeness95(made, self.uncached)
+        made = shown(made)
         found["recognised"] = mean95(self.task.recognised(made).float())
         found["kid"] = kid95(self.reference, self.features(made))
         return found
@@ -105,16 +105,15 @@ class Quality:
     def _kept(self, what: str, task: Task) -> Tensor:
         if self.folder is None:
             return self.draw(None, task)[0]
-        path = self.folder / f"{task.name}-{task.steps}-{task.guidance or 0:g}-{len(task.inputs)}-{what.replace(' ', '-')}.pt"
-        return kept(path, lambda: self.draw(None, task)[0])
+        about = [surroundings(task.pipe), task.settings, [[one.label, one.seed] for one in task.inputs], self.batch]
+        return kept(self.folder / f"{task.name}-{what.replace(' ', '-')}-{digest(about)}.pt", lambda: self.draw(None, task)[0])
 
 
 def likeness95(made: Tensor, uncached: Tensor) -> dict[str, Any]:
     """How like samples are to the uncached ones of their seeds: ``psnr``, ``ssim``, ``psnr_each``, as ``Quality.judged`` gives
     them. Shapes ``(n, 3, h, w)`` or ``(n, f, 3, h, w)``, in [0, 1]."""
-    a, b = made.flatten(0, -4), uncached.flatten(0, -4)
-    each = psnr(a, b).clamp_max(EQUAL).view(len(made), -1).mean(1)
-    alike = ssim(a, b).view(len(made), -1).mean(1)
+    each = likeness(made, uncached)
+    alike = ssim(shown(made).flatten(0, -4), uncached.flatten(0, -4)).view(len(made), -1).mean(1)
     return {"psnr": mean95(each), "ssim": mean95(alike), "psnr_each": each.tolist()}
 
 

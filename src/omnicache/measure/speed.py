@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 import omnicache
 from omnicache.api import Caching
 from omnicache.integrations.pipelines import denoisers
 from omnicache.measure.stopwatch import Stopwatch
+from omnicache.now import now
 from omnicache.plan import Plan
 
 
@@ -25,7 +23,7 @@ class Timed:
 
     Attributes:
         whole: its seconds.
-        each: seconds of every evaluation of the denoiser.
+        each: seconds of every evaluation of the denoiser, or of the denoisers, where a pipeline has several.
     """
 
     whole: float
@@ -59,15 +57,13 @@ class Pair:
 
 def pair(pipe: Any, call: Callable[[], Any], plan: Plan, cached_first: bool) -> Pair:
     """Time ``call`` once without and once with the plan, on an accelerator with its work waited for."""
-    model = denoisers(pipe)[0]
+    models = denoisers(pipe)
 
     def timed() -> tuple[Timed, Any]:
-        with Stopwatch(model) as watch:
-            began = time.perf_counter()
+        with Stopwatch(*models) as watch:
+            began = now()
             made = call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            took = time.perf_counter() - began
+            took = now() - began
         return Timed(took, tuple(watch.each)), made
 
     def cached() -> tuple[Timed, Any, Caching]:

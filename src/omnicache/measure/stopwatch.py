@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import nn
 
+from omnicache.now import now
 from omnicache.runtime.hook import Hook
 
 
 class Stopwatch:
-    """Adds up the time of every call of ``module`` while it is open. Enter it after caching was enabled, leave it before.
+    """Adds up the time of every call of ``modules``, none inside another, while it is open. Enter it after caching was enabled,
+    leave it before.
 
-    On a GPU each call is waited for, so that its own work is counted and not the queue's.
+    On an accelerator each call is waited for, so that its own work is counted and not the queue's.
 
     Attributes:
         seconds: of all calls together.
         each: of every call, in order.
     """
 
-    def __init__(self, module: nn.Module):
-        self.module, self.each = module, list[float]()
-        self._hook: Hook | None = None
-        self._cuda = any(p.is_cuda for p in module.parameters())
+    def __init__(self, *modules: nn.Module):
+        self.modules, self.each = modules, list[float]()
+        self._hooks: list[Hook] = []
 
     def _timed(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._cuda:
-            torch.cuda.synchronize()
-        began = time.perf_counter()
+        began = now()
         out = call(*args, **kwargs)
-        if self._cuda:
-            torch.cuda.synchronize()
-        self.each.append(time.perf_counter() - began)
+        self.each.append(now() - began)
         return out
 
     @property
@@ -47,9 +42,10 @@ class Stopwatch:
         return len(self.each)
 
     def __enter__(self) -> Stopwatch:
-        self._hook = Hook(self.module, self._timed)
+        self._hooks = [Hook(module, self._timed) for module in self.modules]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
-        if self._hook is not None:
-            self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []

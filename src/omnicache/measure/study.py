@@ -16,10 +16,9 @@ from omnicache.calibrate.record import collected
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, check_inputs, denoisers, with_scheduler
 from omnicache.measure.flops import denoiser_flops
+from omnicache.measure.likeness import likeness
 from omnicache.measure.look import Look, look, relative
 from omnicache.measure.made import pictures
-from omnicache.measure.psnr import psnr
-from omnicache.measure.quality import EQUAL
 from omnicache.measure.speed import Pair, pairs_of, summary
 from omnicache.plan import Plan
 from omnicache.runtime.trace import Trace
@@ -207,7 +206,7 @@ def _drawn(pipe: Any, plan: Plan, label: str, call: Callable[[], dict[str, Any]]
     seen.made = None
     if base is None or made is None or base.shape != made.shape:
         return Drawn(label, None, None, path, seen, None)
-    like = float(psnr(made.flatten(0, -4), base.flatten(0, -4)).clamp_max(EQUAL).mean())
+    like = float(likeness(made, base).mean())
     return Drawn(label, base, made, path, seen, like)
 
 

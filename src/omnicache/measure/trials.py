@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,12 @@ import torch
 
 from omnicache.api import plan_of
 from omnicache.errors import OmniCacheError
-from omnicache.integrations.pipelines import denoisers
+from omnicache.fingerprint import kinds
+from omnicache.measure.likeness import likeness
 from omnicache.measure.made import pictures
 from omnicache.measure.origins import Part
-from omnicache.measure.psnr import psnr
-from omnicache.measure.quality import EQUAL
 from omnicache.measure.speed import pair
 from omnicache.measure.study import Study
-from omnicache.models.discover import block_lists
 from omnicache.plan import Plan
 from omnicache.registry import METHODS, in_words
 
@@ -71,9 +68,8 @@ def attempt(pipe: Any, study: Study, changed: Mapping[str, Any]) -> Tried | None
     plan, words = study.plan, ", ".join(in_words(changed))
     known = {o.name for o in METHODS[plan.method].options}
     options = {k: v for k, v in plan.options.items() if k in known and v is not None} | dict(changed)
-    kinds = [f"{type(m).__name__}/{sum(len(b) for _, b in block_lists(m))}" for m in denoisers(pipe)]
     try:
-        other = plan_of(plan.method, plan.guards, kinds, **options)
+        other = plan_of(plan.method, plan.guards, kinds(pipe), **options)
         with torch.no_grad():
             timed = pair(pipe, lambda: pipe(**study.calls[0]()), other, cached_first=False)
     except OmniCacheError:
@@ -81,7 +77,7 @@ def attempt(pipe: Any, study: Study, changed: Mapping[str, Any]) -> Tried | None
     made, one = pictures(timed.made), study.drawn[0]
     like = None
     if made is not None and one.uncached is not None:
-        like = statistics.fmean(psnr(made.flatten(0, -4), one.uncached.flatten(0, -4)).clamp_max(EQUAL).tolist())
+        like = float(likeness(made, one.uncached).mean())
     return Tried(words, timed.uncached / timed.cached, like, one.psnr)
 
 

@@ -107,7 +107,7 @@ def _rows(result: Mapping[str, Any], goal: float) -> list[dict[str, Any]]:
 
 def _without(one: Mapping[str, Any]) -> str:
     if one["label"] is not None:
-        return f"{one['label']}: there was no time left to measure it on held-out inputs, or it failed there."
+        return f"{one['label']}: not measured on held-out inputs. {one['why']}"
     if one["why"]:
         return str(one["why"])
     near = one["nearest"]

@@ -15,7 +15,6 @@ import torch
 from omnicache.errors import OmniCacheError
 from omnicache.kernels import most_alike
 
-
 NEARLY = 0.9
 """The share of a ratio that patches must be able to drop."""
 

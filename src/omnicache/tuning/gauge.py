@@ -8,11 +8,11 @@ import torch
 
 import omnicache
 from omnicache.errors import OmniCacheError
+from omnicache.fingerprint import shape_seen
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.kept.shelf import Shelf
 from omnicache.kept.store import Store
-from omnicache.measure.psnr import psnr
-from omnicache.measure.quality import EQUAL
+from omnicache.measure.likeness import likeness
 from omnicache.measure.speed import speed
 from omnicache.plan import Plan
 
@@ -30,14 +30,12 @@ class Gauge:
         folder: for figures and uncached pictures, each search in a folder of its own there.
 
     Attributes:
-        place: that folder: another one for other weights, schedulers, inputs, arguments or versions.
+        place: that folder: another one for other weights, schedulers, inputs, arguments, machines or sources.
     """
 
     def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path):
         self.pipe, self.inputs, self.call = pipe, inputs, dict(call)
-        model, scheduler = denoisers(pipe)[0], getattr(getattr(pipe, "scheduler", None), "config", {})
-        machine = [omnicache.__version__, torch.__version__, str(next(model.parameters()).device)]
-        self._shelf = Shelf(folder, model, [type(model).__name__, scheduler, inputs, self.call, machine])
+        self._shelf = Shelf(folder, pipe, [inputs, self.call])
         assert self._shelf.place is not None
         self.place = self._shelf.place
         self.store = Store(self.place / "figures.jsonl")
@@ -50,18 +48,25 @@ class Gauge:
             if row is None:
                 with omnicache.cache(self.pipe, plan) as run:
                     made = self.draw(i)
-                db = float(psnr(made, self.uncached(i)).clamp_max(EQUAL).mean())
+                db = float(likeness(made, self.uncached(i)).mean())
                 row = self.store.put(f"psnr {key} {i}", {"psnr": db, "bytes": run.cache_bytes})
             found.append(row["psnr"])
             held = max(held, row["bytes"])
         return found, held
 
-    def speedup(self, key: str, plan: Plan) -> dict[str, Any]:
-        """See ``measure.speed``; on the first input."""
-        known = self.store.get(f"speed {key}")
+    def speedup(self, key: str, plan: Plan, i: int = 0) -> dict[str, Any]:
+        """See ``measure.speed``; on one input."""
+        known = self.store.get(f"speed {key} {i}")
         if known is None:
-            known = self.store.put(f"speed {key}", speed(self.pipe, lambda: self.draw(0), plan, PAIRS))
+            known = self.store.put(f"speed {key} {i}", speed(self.pipe, lambda: self.draw(i), plan, PAIRS))
         return known
+
+    @property
+    def latents(self) -> dict[str, Any]:
+        """``{"latents": shape}`` of what the denoiser is given, without the batch, if it is the same for all that was drawn."""
+        rows = [self.store.get(f"latents {i}") for i in range(len(self.inputs))]
+        shapes = {tuple(row["shape"]) for row in rows if row is not None}
+        return {"latents": shapes.pop()} if len(shapes) == 1 and () not in shapes else {}
 
     def uncached(self, i: int) -> torch.Tensor:
         """The picture or film of an input."""
@@ -69,13 +74,26 @@ class Gauge:
 
     @torch.no_grad()
     def draw(self, i: int) -> torch.Tensor:
-        """``(n, 3, h, w)`` in [0, 1], of films all frames; what a pipeline without pictures returns, as it is."""
+        """``(n, 3, h, w)`` in [0, 1], of films all frames.
+
+        Raises:
+            OmniCacheError: the pipeline returns no pictures.
+        """
         given = {**self.call, **as_call(self.pipe, self.inputs[i], seed=i)}
-        made = self.pipe(**given)
+        if self.store.get(f"latents {i}") is None:
+            with shape_seen(denoisers(self.pipe)[0]) as seen:
+                made = self.pipe(**given)
+            self.store.put(f"latents {i}", {"shape": seen.get("latents", ())})
+        else:
+            made = self.pipe(**given)
         made = made if isinstance(made, torch.Tensor) else made[0]
         if not isinstance(made, torch.Tensor):
             raise OmniCacheError(
                 f"{type(self.pipe).__name__} returns {type(made).__name__} and no tensor of pictures; leave output_type out, or "
                 'give output_type="pt".'
+            )
+        if made.ndim < 4:
+            raise OmniCacheError(
+                f"{type(self.pipe).__name__} returns {tuple(made.shape)}, and a search compares pictures, (n, 3, height, width)."
             )
         return made.float().cpu().flatten(0, -4)

@@ -14,7 +14,7 @@ import torch
 
 from omnicache import registry
 from omnicache.calibrate.progress import progress as bar
-from omnicache.errors import OmniCacheError
+from omnicache.errors import FAILURES, OmniCacheError, failed
 from omnicache.fingerprint import made_for
 from omnicache.integrations.pipelines import check_inputs, split_call
 from omnicache.measure.quality import mean95
@@ -81,15 +81,16 @@ class Tuning:
                     return
                 try:
                     plan = guarded(make(), self.goal.guards)
+                    first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
+                    like = sum(first) / len(first)
+                    if self.goal.like is not None and like < self.goal.like - SCREEN:
+                        passed_over.append((like, label, plan))
+                    else:
+                        self._trial(label, plan)
                 except OmniCacheError as no:
                     self.refused[label] = str(no)
-                    continue
-                first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
-                like = sum(first) / len(first)
-                if self.goal.like is not None and like < self.goal.like - SCREEN:
-                    passed_over.append((like, label, plan))
-                else:
-                    self._trial(label, plan)
+                except FAILURES as broken:
+                    self.refused[label] = failed(broken)
         if passed_over and not any(map(self.goal.reached, self.trials.values())):
             _, label, plan = max(passed_over, key=lambda one: one[:2])
             self._trial(label, plan)
@@ -152,15 +153,21 @@ class Tuning:
         return label if self.goal.memory is None else f"{label}, at most {self.goal.memory}"
 
     def result(self) -> Plan:
-        """The best plan, with what it reached on inputs that it was not chosen by."""
+        """The best plan, with what it reached on inputs that it was not chosen by.
+
+        Raises:
+            OmniCacheError: the goal was not reached, or nothing could be tried.
+        """
+        if not self.trials:
+            why = " ".join(f"{label}: {no}" for label, no in self.refused.items()) or "There was no time for any."
+            raise OmniCacheError(f"{self.goal} was not reached: nothing could be tried. {why}")
         best = self.goal.best(list(self.trials.values()))
         each, held = self.gauge.likeness(self._key(best.label), best.plan, self.held)
-        fast = self.gauge.speedup(self._key(best.label), best.plan)
+        fast = self.gauge.speedup(self._key(best.label), best.plan, self.held[0])  # the fastest of many was lucky, too
         reached = {
             "goal": str(self.goal),
             "chosen": best.figures,
-            "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held},
-            "speedup": fast["speedup"],
+            "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held, "speedup": fast["speedup"]},
             "load": fast["load"],
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
             "refused": self.refused,
@@ -191,7 +198,12 @@ def tune(
     began = time.monotonic()
     tuning = Tuning(pipe, listed, goal, asked, base, progress)
     if OURS in wanted:
-        tuning.solve()
+        try:
+            tuning.solve()
+        except OmniCacheError as no:
+            if wanted == (OURS,):
+                raise
+            tuning.refused[OURS] = str(no)
 
     def enough() -> bool:
         return time.monotonic() - began > seconds
@@ -200,7 +212,8 @@ def tune(
     if OURS in wanted:
         tuning.compose(enough)
     plan = tuning.result()
-    return replace(plan, made_for={**plan.made_for, **made_for(pipe, {**asked, "num_inference_steps": tuning.steps})})
+    found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}) | tuning.gauge.latents
+    return replace(plan, made_for={**plan.made_for, **found})
 
 
 def seconds_of(budget: str | float) -> float:
@@ -220,8 +233,18 @@ def seconds_of(budget: str | float) -> float:
 
 
 def _names(methods: str | Sequence[str]) -> list[str]:
+    """Raises:
+    OmniCacheError: there is no such method, or it is of those that are calibrated, which a search does not do.
+    """
     given = methods.split(",") if isinstance(methods, str) else methods
-    return [registry.get(name.strip()).name for name in given]
+    entries = [registry.get(name.strip()) for name in given]
+    for entry in entries:
+        if entry.name != OURS and entry.settings and all(map(entry.calibrates, entry.settings)):
+            raise OmniCacheError(
+                f"{entry.name} must be calibrated for each of its settings, and of such methods tune tries {OURS} alone. For one "
+                f"setting: omnicache.calibrate(pipe, inputs, {entry.name!r})."
+            )
+    return [entry.name for entry in entries]
 
 
 def _cache() -> Path:

@@ -26,7 +26,7 @@ __all__ = ["IN_THE_CLONE", "call", "classifier", "frames", "inputs", "labels", "
 
 _HERE = Path(__file__).parent
 _CLONE = _HERE.parents[2] / "zoo"
-IN_THE_CLONE = ("emoji-animate", "emoji-motion", "emoji-text")
+IN_THE_CLONE = ("emoji-animate", "emoji-motion", "emoji-text", "emoji-unet")
 """Models of the repository that the installed package does not hold."""
 
 

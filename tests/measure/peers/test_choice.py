@@ -105,10 +105,18 @@ def test_falling_short_on_held_out_inputs_comes_first():
 def test_a_rival_for_which_there_was_no_time_leaves_it_open():
     found = verdict(CHOSEN, [duel("peer", 1.5, 1.6, 1.7)], 30.0, "tuned")
     assert found["outcome"] == "open"
-    assert found["sentence"].endswith("There was no time to measure it against the best of fewer steps.")
+    assert found["sentence"].endswith("It was not measured against the best of fewer steps: There was no time for it.")
     chosen = [CHOSEN[0], *({**other, "held": None} for other in CHOSEN[1:])]
     found = verdict(chosen, [], 30.0, "tuned")
     assert found["outcome"] == "open" and "No peer's setting" not in found["sentence"]
+
+
+def test_a_plan_that_was_not_measured_on_held_out_inputs_is_not_taken_for_none():
+    for why in ("There was no time for it.", "Its process ended."):
+        found = verdict([{**CHOSEN[0], "held": None, "why": why}, *CHOSEN[1:]], [], 30.0, "tuned")
+        assert found["outcome"] == "open" and "was not measured on held-out inputs. " + why in found["sentence"]
+    rival = {**CHOSEN[1], "held": None, "why": "Its process ended."}
+    assert "against the best peer: Its process ended." in verdict([CHOSEN[0], rival, *CHOSEN[2:]], [], 30.0, "tuned")["sentence"]
 
 
 def test_without_a_plan_the_rivals_are_named():

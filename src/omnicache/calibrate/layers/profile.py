@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from omnicache.calibrate.between import between
 from omnicache.calibrate.layers.batches import batches
 from omnicache.calibrate.layers.joint import Joint
 from omnicache.calibrate.layers.replay import Recording, Replay
@@ -121,7 +122,7 @@ def profile(
         if not sites:
             raise OmniCacheError(f"{type(found.model).__name__} has no layers that could be reused one by one.")
         calls = batches(pipe, inputs, call, batch)
-        shelf = Shelf(folder, found.model, [type(pipe).__name__, [s.name for s in sites], calls, interval, horizon])
+        shelf = Shelf(folder, pipe, [[s.name for s in sites], calls, interval, horizon])
         first = replay.record(calls[0])
         if (steps := len(first.latents)) < 3:
             raise OmniCacheError(f"{steps} step(s) are too few to reuse anything. Draw with more.")
@@ -150,7 +151,7 @@ def profile(
                     alone[t].append(shelf.get(f"errors-{b}-{t}", lambda t=t, tape=tape: cells.errors(tape(), t, reach)))
                     whole[t].append(shelf.get(f"ages-{b}-{t}", lambda t=t, tape=tape: cells.ages(tape(), t, reach, interval)))
                     done()
-    growth = _between(grown, steps)
+    growth = [between(grown, t) if grown else 1.0 for t in range(steps)]
     like = torch.cat(alone[1], 1)
     errors, together = like.new_zeros(len(sites), steps, *like.shape[1:]), like.new_zeros(steps, OLDEST, *like.shape[1:])
     for t in todo:
@@ -239,20 +240,6 @@ def sketch(latents: torch.Tensor) -> torch.Tensor:
     place = torch.randint(SKETCH, (flat.shape[1],), generator=draw).to(flat.device)
     sign = torch.randint(2, (flat.shape[1],), generator=draw).to(flat) * 2 - 1
     return flat.new_zeros(flat.shape[0], SKETCH).index_add_(1, place, flat * sign)
-
-
-def _between(found: dict[int, float], steps: int) -> list[float]:
-    """For every step, interpolated on a log scale between those that were measured; 1 without any."""
-    if not found:
-        return [1.0] * steps
-    places = sorted(found)
-    made = []
-    for t in range(steps):
-        low = max((p for p in places if p <= t), default=places[0])
-        high = min((p for p in places if p >= t), default=places[-1])
-        share = (t - low) / (high - low) if high > low else 0.0
-        made.append(math.exp((1 - share) * math.log(found[low]) + share * math.log(found[high])))
-    return made
 
 
 def _stored(times: Timing) -> dict[str, Any]:

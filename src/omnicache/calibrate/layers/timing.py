@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from omnicache.calibrate.layers.replay import Recording, Replay
 from omnicache.granularity import Layers
 from omnicache.models.map import ModelMap, Site
+from omnicache.now import now
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
@@ -81,7 +80,6 @@ class _Watch:
         self._hooks: list[Hook] = []
         self._inside: dict[int, float] = {}
         self._calls: list[tuple[int, dict[int, float]]] = []
-        self._cuda = any(p.is_cuda for p in model.parameters())
 
     def seconds(self, place: int, at: Callable[[int], bool] = lambda step: step > 0) -> list[float]:
         """Of each call of the denoiser at these steps; the first step of a run is left out, since caches are cold there."""
@@ -103,13 +101,9 @@ class _Watch:
         self._hooks = []
 
     def _timed(self, place: int, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._cuda:
-            torch.cuda.synchronize()
-        began = time.perf_counter()
+        began = now()
         out = call(*args, **kwargs)
-        if self._cuda:
-            torch.cuda.synchronize()
-        self._inside[place] = self._inside.get(place, 0.0) + time.perf_counter() - began
+        self._inside[place] = self._inside.get(place, 0.0) + now() - began
         return out
 
     def _whole(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

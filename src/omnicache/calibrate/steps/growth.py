@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from omnicache.calibrate.between import between
 from omnicache.calibrate.steps.fit import Fitted
 
 PLACES = 8
@@ -16,18 +16,10 @@ def growth(steps: int, fitted: Callable[[str], Fitted]) -> list[float]:
     """
     gap = max(1, steps // 10)
     last = max(steps - gap - 1, 1)
-    logs: dict[int, float] = {steps: 0.0}
+    found = {steps: 1.0}
     for start in sorted({min(1 + round((last - 1) * (k / (PLACES - 1)) ** 2), last) for k in range(PLACES)}):
         off = fitted("".join("." if start <= i < start + gap else "#" for i in range(steps))).off
         there, end = float(off[start + gap].mean()), float(off[-1].mean())
         if there > 0 and end > 0:
-            logs[start + gap] = 0.5 * math.log(end / there)
-    return [math.exp(_between(logs, k)) for k in range(steps + 1)]
-
-
-def _between(known: Mapping[int, float], at: int) -> float:
-    below, above = max((k for k in known if k <= at), default=None), min(k for k in known if k >= at)
-    if below is None or below == above:
-        return known[above]
-    share = (at - below) / (above - below)
-    return known[below] * (1 - share) + known[above] * share
+            found[start + gap] = (end / there) ** 0.5
+    return [between(found, k) for k in range(steps + 1)]

@@ -15,27 +15,33 @@ MOST = 128
 """Steps that may be chosen among; of longer runs every second or third."""
 
 
+def among(steps: int) -> list[int]:
+    """The steps that may be chosen."""
+    return list(range(0, steps, -(-steps // MOST)))
+
+
 def jumps(tape: Tape) -> torch.Tensor:
     """Mean squared error of the latents before step ``k``, told by those and the outputs of the computed steps ``h`` and ``i``,
-    ``h < i < k``: ``(steps, steps, steps + 1)``, float64, infinite elsewhere. With ``h = i`` by ``i`` alone.
+    ``h < i < k``: ``(places, places, steps + 1)``, float64, infinite elsewhere. With ``h = i`` by ``i`` alone. The places are those
+    of :func:`among`: all steps, of long runs some.
 
     All of it follows from the products of the uncached run's latents and outputs.
     """
-    n = tape.steps
+    n, places = tape.steps, among(tape.steps)
     values = torch.cat([tape.latents, tape.outputs]).flatten(1).double().cpu()
     products = values @ values.T / values.shape[1]
     size = products.diagonal().clamp_min(1e-30).sqrt()
-    cost = torch.full((n, n, n + 1), math.inf, dtype=torch.float64)
-    for i in range(n):
-        for h in range(i + 1):
+    cost = torch.full((len(places), len(places), n + 1), math.inf, dtype=torch.float64)
+    for at, i in enumerate(places):
+        for before, h in enumerate(places[: at + 1]):
             told = torch.tensor([i, n + 1 + i] if h == i else [i, n + 1 + i, h, n + 1 + h])
             later = torch.arange(i + 1, n + 1)
             unit = size[told]
             a = products[told][:, told] / unit / unit[:, None] + RIDGE * torch.eye(len(told), dtype=torch.float64)
             b = products[told][:, later] / unit[:, None]
             c = torch.linalg.solve(a, b)
-            cost[h, i, i + 1 :] = (products.diagonal()[later] - 2 * (c * b).sum(0) + ((a @ c) * c).sum(0)).clamp_min(0)
-            cost[h, i, i + 1] = 0.0  # the next step follows by itself
+            cost[before, at, i + 1 :] = (products.diagonal()[later] - 2 * (c * b).sum(0) + ((a @ c) * c).sum(0)).clamp_min(0)
+            cost[before, at, i + 1] = 0.0  # the next step follows by itself
     return cost
 
 
@@ -45,13 +51,11 @@ def shortest(cost: torch.Tensor, computed: int) -> str:
     Raises:
         OmniCacheError: that many cannot be chosen.
     """
-    n = cost.shape[0]
-    stride = -(-n // MOST)
-    places = torch.arange(0, n, stride)
+    n = cost.shape[2] - 1
+    places = among(n)
     if not 1 <= computed <= len(places):
         raise OmniCacheError(f"{computed} of {n} steps cannot be computed: choose from 1 to {len(places)}.")
-    among = cost[places][:, places]
-    inner, last = among[:, :, places], among[:, :, n]
+    inner, last = cost[:, :, places], cost[:, :, n]
     best = torch.full_like(last, math.inf)
     best[0, 0] = 0.0
     back = []
@@ -63,7 +67,7 @@ def shortest(cost: torch.Tensor, computed: int) -> str:
     for came in reversed(back):
         path.append(h)
         h, i = int(came[h, i]), h
-    chosen = {int(places[p]) for p in path}
+    chosen = {places[p] for p in path}
     return "".join("#" if s in chosen else "." for s in range(n))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from omnicache import registry
-from omnicache.errors import OmniCacheError
+from omnicache.errors import FAILURES, OmniCacheError, failed
 from omnicache.kept.files import whole
 from omnicache.kept.store import Store
 from omnicache.measure.bench.chosen import chosen
@@ -138,9 +138,8 @@ class Bench:
                 row = {"figures": rounded(figures, 5)}
             except OmniCacheError as no:
                 row = {"refused": str(no)}
-            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as broken:
-                # One method that breaks does not end an hour of measuring. It is not kept: the next time it is tried again.
-                one.refused = f"It failed with {type(broken).__name__}: {broken}"
+            except FAILURES as broken:  # it is not kept: the next time it is tried again
+                one.refused = failed(broken)
                 self.clock.add("first", time.perf_counter() - began)
                 return
             about = {"method": one.setting.method, "options": one.setting.options}
@@ -152,7 +151,12 @@ class Bench:
         assert one.first is not None
         if known is None:
             began = time.perf_counter()
-            figures = self.gauge.closely(self.plans.of(one.setting, one.key), one.first["pairs"])
+            try:
+                figures = self.gauge.closely(self.plans.of(one.setting, one.key), one.first["pairs"])
+            except FAILURES as broken:
+                self.skipped[f"{one.setting.label}, on all {self.task.unit}s"] = failed(broken)
+                self.clock.add("closely", time.perf_counter() - began)
+                return
             kept = {**one.first, **rounded(figures, 5)}
             about = {"method": one.setting.method, "options": one.setting.options}
             known = self.store.put(self._closely_key(one), {**about, "figures": kept, "took": time.perf_counter() - began})

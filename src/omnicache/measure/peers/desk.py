@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.measure.peers.contender import Setting, Worn, contender
 from omnicache.measure.peers.scene import Scene, Spec
 from omnicache.measure.stopwatch import Stopwatch
+from omnicache.now import now
 
 
 class Desk:
@@ -43,9 +43,9 @@ class Desk:
 
     def draw(self, which: str, start: int, stop: int) -> tuple[float, float, np.ndarray]:
         with self.worn.around(), Stopwatch(self.scene.denoiser) as watch:
-            began = time.perf_counter()
+            began = now()
             made = self.scene.draw(which, start, stop)
-            whole = time.perf_counter() - began
+            whole = now() - began
         return watch.seconds, whole, made.contiguous().numpy()
 
     def _put(self, options: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import torch
 
 from omnicache import zoo
-from omnicache.measure.bench.fingerprint import sources
-from omnicache.measure.comparison import environment
+from omnicache.kept.origin import digest, machine, sources
 from omnicache.measure.peers.contender import Contender, Setting
 from omnicache.measure.peers.scene import Spec
 from omnicache.measure.peers.size import Size
@@ -29,7 +27,7 @@ def key_of(contender: Contender, setting: Setting | None, spec: Spec, size: Size
         "plan": plan.read_text(encoding="utf-8") if plan is not None and plan.exists() else None,
         "scene": scene_key(spec, size),
     }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(about)
 
 
 def scene_key(spec: Spec, size: Size) -> str:
@@ -38,10 +36,10 @@ def scene_key(spec: Spec, size: Size) -> str:
         "model": [spec.model, _weights(spec.model)],
         "call": [spec.steps, spec.guidance, spec.threads, sorted(spec.goals)],
         "size": [size.tuning, size.samples, size.batch, size.first_pairs],
-        "machine": [environment(torch.device("cpu"))["device"], torch.__version__, metadata.version("diffusers")],
+        "machine": [machine(torch.device("cpu")), torch.__version__, metadata.version("diffusers")],
         "sources": sources(),
     }
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(about)
 
 
 @cache

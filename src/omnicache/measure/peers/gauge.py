@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from omnicache.kept.files import kept
+from omnicache.measure.likeness import likeness
 from omnicache.measure.peers.size import Size
 from omnicache.measure.peers.worker import Drawn, Worker
-from omnicache.measure.psnr import psnr
-from omnicache.measure.quality import EQUAL, mean95
+from omnicache.measure.quality import mean95
 from omnicache.measure.speed import median95
 
 SCREEN = 6.0
@@ -114,13 +114,6 @@ class Gauge:
             "pairs": [[pair[0].inside, pair[1].inside] for pair in pairs],
             "load": load(),
         }
-
-
-def likeness(made: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """PSNR of each picture in dB, of clips the mean over their frames; 100 where nothing differs."""
-    if not torch.isfinite(made).all():
-        return torch.zeros(len(made))
-    return psnr(made.flatten(0, -4), base.flatten(0, -4)).clamp_max(EQUAL).view(len(made), -1).mean(1)
 
 
 def ratios(pairs: Sequence[tuple[Drawn, Drawn]], where: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import omnicache
 from omnicache.errors import OmniCacheError
+from omnicache.kept.origin import digest
 from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
 from omnicache.plan import Plan
@@ -21,7 +22,7 @@ def _settings(scene: Scene) -> list[Setting]:
         except OmniCacheError as no:
             made.append(Setting({"goal": goal, "why": str(no)}, f"tuned for {goal:g} dB"))
             continue
-        name = f"plans/tuned-{goal:g}.plan.json"
+        name = f"plans/tuned-{goal:g}-{digest(plan.to_json())}.plan.json"  # of other steps or inputs another one
         plan.save(scene.spec.folder / name)
         label = f"tuned for {goal:g} dB: {plan.measured['tuned']['chosen']['label']}"
         made.append(Setting({"goal": goal, "plan": name}, label))

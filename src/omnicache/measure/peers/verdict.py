@@ -15,6 +15,9 @@ RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
 MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
 
 
+NO_TIME = "There was no time for it."
+
+
 def best(chosen: Sequence[Mapping[str, Any]], goal: float, kind: str) -> Mapping[str, Any] | None:
     """The fastest of a kind on held-out inputs, of the settings that were chosen for a goal."""
     mine = [one for one in chosen if one["goal"] == goal and one["kind"] == kind and one["held"] is not None]
@@ -32,19 +35,23 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
     ours = next((one for one in chosen if one["goal"] == goal and one["contender"] == tuned), None)
     if ours is None or ours["held"] is None:
         rivals = [one for kind in RIVALS if (one := best(chosen, goal, kind)) is not None]
-        why = (ours or {}).get("why") or "No plan was tuned for it."
-        said = f"At {goal:g} dB there is no tuned plan. {why}"
+        made = ours is not None and ours["label"] is not None
+        if ours is not None and made:
+            said = f"At {goal:g} dB the tuned plan ({ours['label']}) was not measured on held-out inputs. {_reason(ours)}"
+        else:
+            said = f"At {goal:g} dB there is no tuned plan. {(ours or {}).get('why') or 'No plan was tuned for it.'}"
         if rivals:
             said += f" {' and '.join(f'{_who(one)} is {_speed(one)}' for one in rivals)}."
-        return {"goal": goal, "outcome": "misses", "sentence": said}
+        return {"goal": goal, "outcome": "open" if made else "misses", "sentence": said}
     parts, missing, outcomes = [], [], []
     for kind, words in RIVALS.items():
         duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
         rival = best(chosen, goal, kind)
         if duel is None or rival is None:
-            waiting = any(one["goal"] == goal and one["kind"] == kind and one["label"] is not None for one in chosen)
-            missing.append(f"There was no time to measure it against {words}." if waiting else MISSING[kind])
-            outcomes += ["open"] * waiting
+            mine = [one for one in chosen if one["goal"] == goal and one["kind"] == kind and one["label"] is not None]
+            why = next((_reason(one) for one in mine if one["held"] is None), NO_TIME)
+            missing.append(f"It was not measured against {words}: {why}" if mine else MISSING[kind])
+            outcomes += ["open"] * bool(mine)
             continue
         ratio = duel["ratio"]
         outcomes.append(_outcome(ratio))
@@ -63,6 +70,10 @@ def _outcome(ratio: Mapping[str, float]) -> str:
     if ratio["low"] <= 1:
         return "loses" if ratio["high"] < 1 else "even"
     return "ahead" if ratio["median"] < CLEAR else "wins"
+
+
+def _reason(one: Mapping[str, Any]) -> str:
+    return one.get("why") or NO_TIME
 
 
 def _who(one: Mapping[str, Any]) -> str:

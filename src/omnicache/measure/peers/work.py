@@ -25,7 +25,7 @@ from omnicache.measure.peers.pool import Pool
 from omnicache.measure.peers.result import result_of
 from omnicache.measure.peers.scene import Spec
 from omnicache.measure.peers.size import Size, spread
-from omnicache.measure.peers.verdict import RIVALS, best
+from omnicache.measure.peers.verdict import NO_TIME, RIVALS, best
 from omnicache.measure.peers.worker import Gone, Refused, Worker
 
 HERE = "omnicache.measure.peers"
@@ -177,7 +177,7 @@ class Peers:
                     self._say(f"{entry.contender.name}: {setting.label}, again")
                     key = f"final {key_of(entry.contender, setting, self.spec, self.size)} {self.size.final_pairs}"
                     known = row["pairs"]
-                    figures = self._kept(
+                    figures, _ = self._kept(
                         key, "final", lambda entry=entry, s=setting, known=known: gauge.again(_wearing(pool, entry, s), known)
                     )
                     row |= {"first_pairs": len(known), **(figures or {})}
@@ -190,7 +190,8 @@ class Peers:
                 setting = Setting(one["options"], one["label"])
                 self._say(f"{entry.contender.name}: {setting.label}, {self.size.samples} held-out inputs")
                 key = f"closely {key_of(entry.contender, setting, self.spec, self.size)} {self.size.pairs}"
-                one["held"] = self._kept(key, "closely", lambda entry=entry, s=setting: gauge.closely(_wearing(pool, entry, s)))
+                figures = lambda entry=entry, s=setting: gauge.closely(_wearing(pool, entry, s))  # noqa: E731
+                one["held"], one["why"] = self._kept(key, "closely", figures)
                 self._done += 1
 
     def _duels(self, chosen: Sequence[dict[str, Any]], gauge: Gauge, pool: Pool) -> list[dict[str, Any]]:
@@ -208,25 +209,25 @@ class Peers:
                 key = " ".join(["duel", *(key_of(e.contender, s, self.spec, self.size) for e, s in sides), str(self.size.pairs)])
                 self._say(f"duel at {goal:g} dB: {rival['contender']}, {rival['label']}")
 
-                found = self._kept(key, "duel", lambda sides=sides: gauge.duel(*(_wearing(pool, *side) for side in sides)))
+                found, _ = self._kept(key, "duel", lambda sides=sides: gauge.duel(*(_wearing(pool, *side) for side in sides)))
                 if found is not None:
                     made.append({"goal": goal, "kind": kind, "rival": rival["contender"], "label": rival["label"], **found})
         return made
 
-    def _kept(self, key: str, kind: str, figures: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """Figures of the store, or measured now; None if they cannot be."""
+    def _kept(self, key: str, kind: str, figures: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, str]:
+        """Figures of the store, or measured now; or None, and why not."""
         known = self.store.get(key)
         if known is None:
             if self.clock.spent > 60 * self.size.minutes:
-                return None
+                return None, NO_TIME
             began = time.perf_counter()
             try:
                 found = rounded(figures(), 5)
-            except Refused:
-                return None
+            except Refused as no:
+                return None, str(no)
             known = self.store.put(key, {"figures": found, "took": time.perf_counter() - began})
         self.clock.add(kind, known["took"])
-        return known["figures"]
+        return known["figures"], ""
 
     def _say(self, what: str) -> None:
         """Tell how far it is. What is left is what is still to do, each as long as its kind has taken on average."""
