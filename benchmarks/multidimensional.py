@@ -30,6 +30,7 @@ import omnicache
 from omnicache import zoo
 from omnicache.calibrate.layered import calibrate_layered
 from omnicache.calibrate.layers.profile import profile
+from omnicache.kept.origin import digest
 from omnicache.measure.comparison import environment, rounded
 from omnicache.measure.quality import Quality, mean95
 from omnicache.measure.speed import speed
@@ -159,9 +160,15 @@ def study(name: str, a: argparse.Namespace) -> None:
         if a.only == "tables" or (a.rows and not any(part in name_of_row for part in a.rows)):
             continue
         began, plan = time.perf_counter(), row.make()
-        found = known["rows"].setdefault(name_of_row, {"group": row.group, "label": row.label, "ratio": row.ratio})
-        found["plan"] = plan.describe()
-        twins = [r for r in known["rows"].values() if r["plan"] == found["plan"]]  # the same, in other tables
+        found = known["rows"].setdefault(name_of_row, {})
+        found |= {
+            "group": row.group,
+            "label": row.label,
+            "ratio": row.ratio,
+            "plan": plan.describe(),
+            "key": digest(plan.to_json()),
+        }
+        twins = [r for r in known["rows"].values() if r.get("key") == found["key"]]  # the same, in other tables
 
         def done(part: str, count: str, wanted: int, twins: list[dict[str, Any]] = twins, found: dict[str, Any] = found) -> bool:
             have = next((r[part] for r in twins if r.get(part, {}).get(count, 0) >= wanted), None)

@@ -33,7 +33,8 @@ def markdown(record: dict[str, Any]) -> str:
         f"every table but the first, each {'second' if unit == 'clip' else 'fourth'}), {record['device']}, "
         f"torch {record['torch']}, {record['when']}. Speed is that of the denoiser, a median of interleaved pairs; everything with "
         "its 95 % interval. PSNR and SSIM are to the uncached samples of the same seeds, KID to uncached samples of other seeds in "
-        f"the features of the model's judge. Energy is what {record['watts']:g} W would take in the denoiser's time.",
+        "the features of the model's judge: the same labels are in both sets, which puts that of the uncached samples below zero, "
+        f"and what counts is how far a row is above it. Energy is what {record['watts']:g} W would take in the denoiser's time.",
         "",
     ]
     for group in dict.fromkeys(r["group"] for r in rows.values()):
@@ -63,7 +64,9 @@ def _table(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         cells = [row["label"], row["ratio"]]
         cells += [_span(s["speedup"], 2) if "speedup" in s else "1" if s else ""]
         cells += [f"{seconds:.2f}", f"{watt_hours(1000 * seconds, record['watts']):.0f}"] if seconds else ["", ""]
-        cells += [_span(q.get("psnr"), 1), _span(q.get("ssim"), 3), _span(q.get("kid"), 1, 1000), _span(q.get("recognised"), 2)]
+        few = q.get("samples", 0) < base.get("samples", 0)  # an experiment's, too few for a distribution
+        cells += [_span(q.get("psnr"), 1), _span(q.get("ssim"), 3), "" if few else _span(q.get("kid"), 1, 1000)]
+        cells += [_span(q.get("recognised"), 2)]
         cells += [human_bytes(q["cache_bytes"]) if q.get("cache_bytes") else ""]
         if film:
             m = q.get("motion", {})

@@ -150,7 +150,7 @@ def test_the_command_says_that_nothing_is_lost(tiny, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Gauge, "first", stop)
-    args = ["--model", tiny, "--methods", "taylorseer", "--steps", "8", "--samples", "2", "--quick", "--out", str(tmp_path / "out")]
+    args = ["--model", tiny, "--methods", "taylorseer", "--steps", "8", "--samples", "4", "--quick", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["bench", *args])
     assert done.exit_code == 130 and "the same command goes on from here" in done.output
 
@@ -202,18 +202,19 @@ def test_a_calibrated_plan_is_kept_and_half_of_one_is_made_again(task, tmp_path,
 def test_a_result_belongs_to_its_method_model_and_settings(task, tiny):
     setting = Setting("taylorseer", {"interval": 3})
     key = key_of(setting, task, SIZE)
-    assert key == key_of(setting, Task(tiny, zoo.load(tiny), 2, 8), SIZE)
+    assert key == key_of(setting, Task(tiny, zoo.load(tiny), 4, 8), SIZE)
     others = [
         key_of(Setting("taylorseer", {"interval": 4}), task, SIZE),
         key_of(Setting("hicache", {"interval": 3}), task, SIZE),
         key_of(setting, task, replace(SIZE, batch=1)),
-        key_of(setting, Task(tiny, task.pipe, 2, 9), SIZE),
-        key_of(setting, Task(tiny, task.pipe, 2, 8, guidance=3.0), SIZE),
+        key_of(setting, Task(tiny, task.pipe, 4, 9), SIZE),
+        key_of(setting, Task(tiny, task.pipe, 4, 8, guidance=3.0), SIZE),
+        key_of(setting, Task(tiny, task.pipe, 3, 8), SIZE),
     ]
     with torch.no_grad():
         next(task.pipe.transformer.parameters()).add_(0.1)
     others.append(key_of(setting, task, SIZE))
-    assert len({key, *others}) == 7
+    assert len({key, *others}) == 8
 
 
 def test_memory_is_worked_out_at_three_sizes_and_the_model_is_as_before(task):

@@ -1,5 +1,6 @@
 """Goals in place of thresholds. Speeds are counted here, not timed: a step that is computed costs 1, one that is not 0.02."""
 
+import functools
 import json
 import sys
 
@@ -145,6 +146,52 @@ def test_a_plan_is_a_file_for_this_model_and_these_steps(pipe, tmp_path):
     plan.save(tmp_path / "a.plan.json")
     assert Plan.load(tmp_path / "a.plan.json") == plan
     assert json.loads((tmp_path / "a.plan.json").read_text())["measured"]["tuned"]["goal"] == "psnr=40"
+
+
+def test_a_plan_says_what_it_was_made_for_also_when_nothing_was_drawn_again(pipe, tmp_path):
+    fresh, again = (tune(pipe, tmp_path, psnr=25, methods="ab-cache") for _ in range(2))
+    assert fresh.made_for["latents"] == again.made_for["latents"] == (4, 8, 8)
+    assert "output_type" not in fresh.made_for
+    held = fresh.measured["tuned"]["held_out"]
+    assert held["speedup"]["median"] > 1, "timed once more, on an input that it was not chosen by"
+
+
+def test_methods_that_cannot_be_tried_are_not_passed_over(pipe, tmp_path):
+    with pytest.raises(OmniCacheError, match="omnicache-trajectory must be calibrated for each of its settings"):
+        tune(pipe, tmp_path, psnr=25, methods="omnicache-trajectory,taylorseer")
+    with pytest.raises(OmniCacheError, match=r"nothing could be tried. deepcache.*needs a U-Net"):
+        tune(pipe, tmp_path, psnr=25, methods="deepcache")
+
+
+def test_where_our_own_method_does_not_apply_others_are_tried(pipe, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OmniCacheError("It needs a sampler that it understands.")
+
+    monkeypatch.setattr("omnicache.tuning.ladders.Optimal._made", refuse)
+    plan = tune(pipe, tmp_path, psnr=25)
+    assert plan.method in ("taylorseer", "fewer-steps")
+    assert "sampler" in plan.measured["tuned"]["refused"]["omnicache-optimal"]
+    with pytest.raises(OmniCacheError, match="sampler"):
+        tune(pipe, tmp_path, psnr=25, methods="omnicache-optimal")
+
+
+def test_a_method_that_breaks_or_makes_no_numbers_ends_no_search(pipe, tmp_path, monkeypatch):
+    draw = Drawing.__call__
+
+    @functools.wraps(draw)
+    def drawn(self, *given, **more):
+        made, session = draw(self, *given, **more), omnicache.api._session_of(self.transformer)
+        interval = session.plan.options.get("interval") if session is not None else None
+        if interval == 8:
+            raise RuntimeError("shapes do not match")
+        return made * float("nan") if interval == 4 else made
+
+    monkeypatch.setattr(Drawing, "__call__", drawn)
+    plan = tune(pipe, tmp_path, speedup=1.2, methods="ab-cache")
+    assert plan.options["interval"] not in (4, 8)
+    assert tried(plan)["ab-cache, interval=4"]["psnr"] == 0
+    refused = plan.measured["tuned"]["refused"]
+    assert refused == {"ab-cache, interval=8": "It failed with RuntimeError: shapes do not match"}
 
 
 def test_methods_are_chosen_by_name_and_those_that_do_not_apply_say_why(pipe, tmp_path):
