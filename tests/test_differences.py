@@ -111,14 +111,24 @@ def test_schedulers_are_told_apart_by_what_is_their_own():
 
 @pytest.mark.parametrize(
     ("marks", "total", "wanted"),
-    [("#.#.#.#.#.", 5, "#####"), ("#....#....", 5, "#.#.."), ("#..#..", 12, "#.....#....."), ("##..#", 10, "#.#.....#.")],
+    [
+        ("#.#.#.#.#.", 5, "#.#.."),
+        ("#....#....", 5, "#...."),
+        ("#..#..", 12, "#..#..#..#.."),
+        ("##..#", 10, "###..#..##"),
+        ("####......", 5, "##..."),
+        ("#.........", 3, "#.."),
+        ("#.........", 30, "#.........#.........#........."),
+        ("......", 3, "..."),
+    ],
 )
-def test_the_same_noise_levels_are_computed(marks, total, wanted):
+def test_the_same_share_is_computed_at_each_noise_level(marks, total, wanted):
     mine = Plan("mine", (Policy(First(2) | Table(marks), Stack(), Hold()),), made_for={"num_inference_steps": len(marks)})
     other = mine.for_steps(total)
     assert other.policies[0].when == First(2) | Table(wanted)
     assert other.made_for["num_inference_steps"] == total
     assert other.measured == {"carried_over": {"num_inference_steps": len(marks)}}
+    assert other.for_steps(7).measured == other.measured, "what was measured is still that of the first"
     assert mine.for_steps(len(marks)) is mine
 
 
@@ -149,4 +159,4 @@ def test_a_plan_that_was_carried_over_runs(pipe):
     assert "plan.for_steps(20) carries it over" in told(tiny, mine, num_inference_steps=20)["num_inference_steps"].why
     with omnicache.cache(tiny, mine.for_steps(20)) as run:
         tiny(num_inference_steps=20)
-    assert run.computed == "#.....#.....#......."
+    assert run.computed == "#..#..#..#..#...#..."

@@ -259,7 +259,8 @@ def tune(
 ) -> Plan:
     """Find the plan that reaches a goal on this pipeline: the likest that is so fast, or the fastest that is so like.
 
-    Half of the inputs are held out: the plan is chosen by the others, and ``plan.measured["tuned"]`` says what it does to those.
+    A quarter of the inputs, four at most, is fitted on; of the others half choose the plan, and half are held out:
+    ``plan.measured["tuned"]["held_out"]`` says what it does to those, and where they fall short of the goal, a warning does.
     What is measured is kept in ``folder``, so that a search that was interrupted goes on where it was.
 
     Args:

@@ -52,7 +52,9 @@ def differences(plan: Plan, found: Mapping[str, Any], pipe: Any, call: Mapping[s
             told.append(_judged(what, then, now, why[:1].upper() + why[1:] + "." if why else ""))
         else:
             known = call.get(what, usual[what].default if what in usual else then)
-            told.append(_judged(what, then, known, _misfit(plan, known) if what == "num_inference_steps" else ""))
+            why = _misfit(plan, known) if what == "num_inference_steps" else ""
+            measured = plan.measured.get("carried_over", {}).get(what, then)  # what was carried over was not measured here
+            told.append(_judged(what, measured, known, why))
     return told
 
 

@@ -105,6 +105,10 @@ class Plan:
         Raises:
             OmniCacheError: they were made for different runs, or limit memory differently.
         """
+        if not isinstance(other, Plan):
+            raise OmniCacheError(
+                f"A plan goes together with another plan, not with {other!r}: plan + omnicache.methods()[name].plan(...)."
+            )
         both = f"{self.method}+{other.method}"
         for key in self.made_for.keys() & other.made_for.keys():
             if self.made_for[key] != other.made_for[key]:
@@ -128,7 +132,7 @@ class Plan:
         )
 
     def for_steps(self, total: int) -> Plan:
-        """This plan for runs of ``total`` sampler steps: what it computes at a noise level, it computes at the nearest one.
+        """This plan for runs of ``total`` sampler steps: it computes the same share of them, and as much of it at each noise level.
 
         Nothing is measured anew, so that it says what was done and no figures. Rules that count steps ("every third") stay as they
         are, and so does all that does not depend on the number of steps.
@@ -136,6 +140,8 @@ class Plan:
         Raises:
             OmniCacheError: it holds numbers that are fitted to its own steps.
         """
+        if not isinstance(total, int) or isinstance(total, bool) or total < 1:
+            raise OmniCacheError(f"A run has a number of steps: plan.for_steps(20), not {total!r}.")
         was = self.made_for.get("num_inference_steps")
         if total == was:
             return self
@@ -145,7 +151,7 @@ class Plan:
             raise OmniCacheError(
                 f"{self.method} cannot be carried over to {total} steps: {no}. Calibrate again with num_inference_steps={total}."
             ) from None
-        told = {"carried_over": {"num_inference_steps": was}}
+        told = {"carried_over": self.measured.get("carried_over", {"num_inference_steps": was})}
         return replace(self, policies=policies, made_for={**self.made_for, "num_inference_steps": total}, measured=told)
 
     def with_measured(self, **figures: Any) -> Plan:
@@ -155,6 +161,10 @@ class Plan:
         """Write the plan as a JSON file and return its path. Fitted tensors, if it has any, lie beside it: ``x.plan.safetensors``
         beside ``x.plan.json``."""
         target, text = Path(path), json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        if not target.name or target.is_dir():
+            raise OmniCacheError(
+                f"A plan is saved to a file, and {str(path)!r} is a folder: plan.save({str(target / 'my.plan.json')!r})."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         weights.write(target, self.tensors())
         return whole(target, lambda partial: partial.write_text(text))

@@ -10,10 +10,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 import omnicache
 from omnicache.errors import OmniCacheError
+from omnicache.measure.likeness import EQUAL
 from omnicache.plan import Plan
 from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.goal import Goal
-from omnicache.tuning.search import seconds_of
+from omnicache.tuning.search import parts, seconds_of
 from omnicache.tuning.trial import Trial, mean_and_error
 
 from ..methods.test_ertacache import Mixture
@@ -75,15 +76,15 @@ def test_a_quality_is_reached_by_the_fastest_plan_that_has_it(pipe, tmp_path):
     assert told["chosen"]["psnr"] - told["chosen"]["error"] >= 40
     others = [one for one in told["tried"] if one["psnr"] - one["error"] >= 40]
     assert not any(one["speedup"] > told["chosen"]["speedup"] for one in others)
-    assert told["held_out"]["inputs"] == 3
+    assert told["held_out"]["inputs"] == 2
     made = []
-    for i in (3, 4, 5):  # what is said of the held out inputs is what a run does
+    for i in (4, 5):  # what is said of the held out inputs is what a run does
         given = {"num_inference_steps": T, "generator": torch.Generator().manual_seed(i)}
         plain = pipe(INPUTS[i], **given)
         with omnicache.cache(pipe, plan):
             off = pipe(INPUTS[i], **{**given, "generator": torch.Generator().manual_seed(i)}) - plain
-        made.append(float(-10 * off.square().mean().log10()))
-    assert told["held_out"]["psnr"]["mean"] == pytest.approx(sum(made) / 3, abs=0.01)
+        made.append(min(float(-10 * off.square().mean().log10()), EQUAL))
+    assert told["held_out"]["psnr"]["mean"] == pytest.approx(sum(made) / 2, abs=0.01)
 
 
 def test_a_speed_is_reached_by_the_likest_plan_that_has_it(pipe, tmp_path):
@@ -94,7 +95,7 @@ def test_a_speed_is_reached_by_the_likest_plan_that_has_it(pipe, tmp_path):
 
 
 def test_a_memory_limit_is_kept(pipe, tmp_path):
-    plan = tune(pipe, tmp_path, psnr=35, memory="1 MB")
+    plan = tune(pipe, tmp_path, psnr=35, memory="1 MB", methods="omnicache-optimal")
     assert plan.guards == omnicache.Guards("1 MB")
     assert 0 < plan.measured["tuned"]["chosen"]["cache_bytes"] <= 10**6
 
@@ -112,7 +113,7 @@ UNDISTURBED = {}
 """The plan of a search that nobody killed, and its calls."""
 
 
-@pytest.mark.parametrize("at", [1, 3, 8, 45, 120])
+@pytest.mark.parametrize("at", [1, 3, 8, 45, 90])
 def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_path, monkeypatch, at):
     if not UNDISTURBED:
         UNDISTURBED["plan"] = tune(pipe, tmp_path / "whole", psnr=40)
@@ -154,6 +155,37 @@ def test_a_plan_says_what_it_was_made_for_also_when_nothing_was_drawn_again(pipe
     assert "output_type" not in fresh.made_for
     held = fresh.measured["tuned"]["held_out"]
     assert held["speedup"]["median"] > 1, "timed once more, on an input that it was not chosen by"
+
+
+@pytest.mark.parametrize("inputs", range(2, 30))
+def test_inputs_are_fitted_on_chosen_by_and_held_out_apart(inputs):
+    fitted, by, held = parts(inputs)
+    assert by and held and not set(by) & set(held) and max(held) == inputs - 1
+    assert inputs == 2 or not set(by) & set(range(fitted))
+    assert fitted <= 4 and 0 <= len(by) - len(held) <= 1
+
+
+def test_a_plan_that_misses_the_goal_on_other_inputs_says_so(pipe, tmp_path, monkeypatch):
+    gauge = sys.modules["omnicache.tuning.gauge"].Gauge
+    plain = gauge.likeness
+
+    def worse(self, key, plan, which):
+        found, held = plain(self, key, plan, which)
+        return [db - 40 * (i >= 4) for i, db in zip(which, found, strict=True)], held
+
+    monkeypatch.setattr(gauge, "likeness", worse)
+    with pytest.warns(UserWarning, match=r"psnr=40 is missed on inputs .* on 2 of them .* dB. Give more"):
+        plan = tune(pipe, tmp_path, psnr=40)
+    assert plan.measured["tuned"]["held_out"]["psnr"]["mean"] < 40
+
+
+def test_what_reuses_nothing_is_no_plan_however_fast_it_seems(pipe, tmp_path, monkeypatch):
+    always = {"speedup": {"median": 1.5, "low": 1.4, "high": 1.6}, "load": 0.0}
+    monkeypatch.setattr(sys.modules["omnicache.tuning.gauge"], "speed", lambda *_: always)
+    with pytest.raises(OmniCacheError, match=r"nothing could be tried. taylorseer.*: It reuses nothing[.]"):
+        omnicache.tune(pipe, INPUTS, folder=tmp_path, progress=False, num_inference_steps=4, psnr=30, methods="taylorseer")
+    with pytest.raises(OmniCacheError, match="It reuses nothing within 8 B"):
+        tune(pipe, tmp_path, memory="8 B", methods="ab-cache")
 
 
 def test_methods_that_cannot_be_tried_are_not_passed_over(pipe, tmp_path):
@@ -207,6 +239,7 @@ def test_what_is_asked_for_wrongly_is_refused_at_once(pipe, tmp_path):
     for goal, sentence in (
         ({}, "Say what you want"),
         ({"speedup": 1}, "A speedup is above 1"),
+        ({"psnr": "30 dB"}, "psnr is a number, as in psnr=32, not '30 dB'"),
         ({"psnr": 200}, "from 5 up to 100"),
         ({"memory": "much"}, "no amount of memory"),
         ({"psnr": 30, "budget": "soon"}, "budget is a time"),
@@ -262,7 +295,7 @@ def test_compositions_are_searched_where_they_score():
 def test_a_mean_that_chance_may_have_lifted_is_not_enough():
     each = [26.0, 32.0, 35.0]
     mean, error = mean_and_error(each)
-    assert mean == 31.0 and error == pytest.approx(4.5826 / 3**0.5, abs=1e-3)
+    assert mean == 31.0 and error == pytest.approx(1.32 * 4.5826 / 3**0.5, abs=1e-3)
     assert mean_and_error([31.0]) == (31.0, 0.0)
     wide, narrow = Trial("wide", Plan("none"), mean, 4.0, error=error), Trial("narrow", Plan("none"), 30.5, 3.0, error=0.1)
     assert Goal(psnr=30.0).best([wide, narrow]) is narrow

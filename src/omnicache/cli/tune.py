@@ -40,7 +40,7 @@ def tune(
     if as_json:
         print_json({"model": pipe, "plan": str(out), **told})
         return
-    table = Table("plan", "speedup", "PSNR", "kept", box=None)
+    table = Table("on the inputs it was chosen by", "speedup", "PSNR", "kept", box=None)
     for one in told["tried"]:
         mark = "bold" if one["label"] == told["chosen"]["label"] else None
         figures = f"{one['speedup']:.2f}x", f"{one['psnr']:.1f} dB", human_bytes(one["cache_bytes"])

@@ -24,6 +24,12 @@ class Table(Trigger):
         )
 
     def for_steps(self, total: int) -> Table:
-        """The same noise levels, as nearly as there are such, are computed in runs of another length."""
-        at = {i * total // len(self.steps) for i, mark in enumerate(self.steps) if mark != "."}
+        """The same share of a run of another length is computed, and as much of it at each noise level."""
+        n, old = len(self.steps), [i for i, mark in enumerate(self.steps) if mark != "."]
+        count, at = round(len(old) * total / n), list[int]()
+        for j in range(min(max(count, 1), total) if old else 0):
+            passed, share = divmod(j * len(old) / count if count else 0.0, 1)
+            here, after = ([*old, n][int(passed) + i] for i in (0, 1))
+            step = round((here + share * (after - here)) * total / n)
+            at.append(min(max(step, at[-1] + 1 if at else 0), total - 1))
         return Table("".join("#" if i in at else "." for i in range(total)))

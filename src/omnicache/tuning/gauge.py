@@ -12,7 +12,7 @@ from omnicache.fingerprint import shape_seen
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.kept.shelf import Shelf
 from omnicache.kept.store import Store
-from omnicache.measure.likeness import likeness
+from omnicache.measure.likeness import EQUAL, likeness
 from omnicache.measure.speed import speed
 from omnicache.plan import Plan
 
@@ -49,10 +49,15 @@ class Gauge:
                 with omnicache.cache(self.pipe, plan) as run:
                     made = self.draw(i)
                 db = float(likeness(made, self.uncached(i)).mean())
-                row = self.store.put(f"psnr {key} {i}", {"psnr": db, "bytes": run.cache_bytes})
+                idle = db == EQUAL and set(run.computed) <= {"#"}
+                row = self.store.put(f"psnr {key} {i}", {"psnr": db, "bytes": run.cache_bytes, "idle": idle})
             found.append(row["psnr"])
             held = max(held, row["bytes"])
         return found, held
+
+    def idle(self, key: str, which: Sequence[int]) -> bool:
+        """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn."""
+        return all((self.store.get(f"psnr {key} {i}") or {}).get("idle", False) for i in which)
 
     def speedup(self, key: str, plan: Plan, i: int = 0) -> dict[str, Any]:
         """See ``measure.speed``; on one input."""

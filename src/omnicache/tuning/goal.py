@@ -32,6 +32,9 @@ class Goal:
     memory: str | int | None = None
 
     def __post_init__(self) -> None:
+        for name, given in (("speedup", self.speedup), ("psnr", self.psnr)):
+            if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
+                raise OmniCacheError(f"{name} is a number, as in {name}={2 if name == 'speedup' else 32}, not {given!r}.")
         if self.speedup is None and self.psnr is None and self.memory is None:
             raise OmniCacheError("Say what you want: tune(..., speedup=2), psnr=32 or memory='200 MB'.")
         if self.speedup is not None and not self.speedup > 1:

@@ -14,7 +14,7 @@ import torch
 
 from omnicache import registry
 from omnicache.calibrate.progress import progress as bar
-from omnicache.errors import FAILURES, OmniCacheError, failed
+from omnicache.errors import FAILURES, OmniCacheError, failed, warn
 from omnicache.fingerprint import made_for
 from omnicache.integrations.pipelines import check_inputs, split_call
 from omnicache.measure.quality import mean95
@@ -34,15 +34,27 @@ SCREEN = 3.0
 """dB that it may be short of the goal on those."""
 
 
+def parts(inputs: int) -> tuple[int, list[int], list[int]]:
+    """Of so many inputs the number that is fitted on, and those that are chosen by, and those held out. Of two inputs the first
+    is both fitted on and chosen by."""
+    fitted = min(FITTED, max(round(inputs / 4), 1))
+    held = max((inputs - fitted) // 2, 1)
+    return fitted, list(range(fitted if inputs - held > fitted else 0, inputs - held)), list(range(inputs - held, inputs))
+
+
 class Tuning:
-    """One search. ``held`` are inputs that nothing is chosen by."""
+    """One search.
+
+    Attributes:
+        by: inputs that plans are chosen by. Nothing was fitted on them, or plans would seem better than they are.
+        held: inputs that nothing is chosen by.
+    """
 
     def __init__(self, pipe: Any, inputs: Sequence[Any], goal: Goal, call: Mapping[str, Any], folder: Path, progress: bool):
         self.goal, self.progress, self.steps = goal, progress, steps_of(pipe, call)
         self.gauge = Gauge(pipe, inputs, call, folder)
-        held = len(inputs) // 2
-        self.by, self.held = list(range(len(inputs) - held)), list(range(len(inputs) - held, len(inputs)))
-        fitted = inputs[: min(FITTED, len(self.by))]
+        fitted, self.by, self.held = parts(len(inputs))
+        fitted = inputs[:fitted]
         self.optimal = Optimal(
             pipe, fitted, {**call, "num_inference_steps": self.steps}, self.gauge.place / "plans", progress, self.steps
         )
@@ -144,6 +156,9 @@ class Tuning:
         if label not in self.trials:
             key = self._key(label)
             found, held = self.gauge.likeness(key, plan, self.by)
+            if self.gauge.idle(key, self.by):  # any speed would be an accident
+                within = "" if self.goal.memory is None else f" within {self.goal.memory}"
+                raise OmniCacheError(f"It reuses nothing{within}.")
             fast = self.gauge.speedup(key, plan)["speedup"]["median"]
             mean, error = mean_and_error(found)
             self.trials[label] = Trial(label, plan, mean, fast, held, error)
@@ -172,6 +187,12 @@ class Tuning:
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
             "refused": self.refused,
         }
+        like, mean = self.goal.like, sum(each) / len(each)
+        if like is not None and mean < like:
+            warn(
+                f"{self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} reaches "
+                f"{mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for psnr={2 * like - mean:.1f}."
+            )
         return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
 
 
@@ -189,7 +210,7 @@ def tune(
     seconds = seconds_of(budget)
     listed = check_inputs(inputs)
     if len(listed) < 2:
-        raise OmniCacheError("Give two inputs or more: half of them are held out, to say what the plan does to others. Sixteen do.")
+        raise OmniCacheError("Give two inputs or more: some are held out, to say what the plan does to others. Sixteen do.")
     _, asked = split_call(pipe, call, set(), "tune")
     if "output_type" not in asked and "output_type" in inspect.signature(pipe.__call__).parameters:
         asked["output_type"] = "pt"
