@@ -76,6 +76,8 @@ def pipe():
         ("fewer-steps", {"ratio": 0.0}, r"option ratio: 0.0 is outside"),
         ("omnicache-trajectory", {}, r"needs a calibrated schedule: plan = omnicache\.calibrate"),
         ("omnicache-trajectory", {"schedule": "#x#"}, "needs a calibrated schedule"),
+        ("fora", {"memory": "1 MB"}, r"fora has no option 'memory'.*guards=omnicache.Guards\(memory=...\)"),
+        ("fora", {"guards": "1 MB"}, r"guards is a limit, guards=omnicache.Guards\(memory='1 MB'\), not str"),
         ("deepcache", {}, "deepcache needs a U-Net: DiTTransformer2DModel has no down and up path"),
         (3, {}, "A method is a name, a Plan, a Policy or the path of a plan file, not int"),
         (fora(), {"interval": 3}, "A finished plan takes no options; 'interval' was given"),
@@ -194,6 +196,12 @@ def test_a_plan_that_cannot_be_saved_or_built():
         fora().with_measured(x=torch.ones(1)).to_json()
     with pytest.raises(OmniCacheError, match=r"`which` refreshes rows of the last value, so it needs how=Hold\(\)"):
         Plan("mine", (Policy(First(1), MLP(), Taylor(1), which=TokenScores()),))
+    with pytest.raises(OmniCacheError, match="goes together with another plan, not with 'taylorseer'"):
+        fora() + "taylorseer"
+    with pytest.raises(OmniCacheError, match=r"A plan is saved to a file, and '\.' is a folder"):
+        fora().save(".")
+    with pytest.raises(OmniCacheError, match=r"plan.for_steps\(20\), not '20'"):
+        fora().for_steps("20")
 
 
 # --- models
@@ -310,7 +318,8 @@ def calibrate(pipe, inputs=(1, 2), method="omnicache-trajectory", **options):
             {"reuse": 0.9},
             r"9 of 10 steps cannot be reused: with the first 2 and the last 1 computed.*5 can \(50%\)\. Ask for reuse=0\.50",
         ),
-        ({"reuse": 7}, r"7 of 10 steps cannot be reused.*Ask for reuse=0\.50 or less"),
+        ({"reuse": 7}, r"7 of 10 steps cannot be reused.*Ask for reuse=0\.50 \(a share; above 1 a number of steps\) or less"),
+        ({"reuse": 1.5}, "reuse=1.5: up to 1 it is the share of the steps to reuse, above it their number"),
         ({"reuse": -0.1}, r"calibration of omnicache-trajectory: option reuse: -0\.1 is outside"),
         ({"order": "alphabetical"}, "option order: 'alphabetical' is none of"),
         ({"resue": 0.5}, "'resue' is neither an option of this calibration nor an argument of Pipe. Did you mean 'reuse'"),

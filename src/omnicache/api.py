@@ -88,6 +88,8 @@ def plan_of(method: str | Path | Plan | Policy, guards: Guards | None = None, ki
     """
     if isinstance(method, (str, Path)) and (str(method).endswith(".json") or isinstance(method, Path)):
         method = Plan.load(method)
+    if guards is not None and not isinstance(guards, Guards):
+        raise OmniCacheError(f"guards is a limit, guards=omnicache.Guards(memory={guards!r}), not {type(guards).__name__}.")
     if guards is not None:
         return replace(plan_of(method, None, kinds, **options), guards=guards)
     if isinstance(method, str):

@@ -195,6 +195,8 @@ def check_options(what: str, build: Callable[..., Any], given: Mapping[str, Any]
     for name in given:
         if name not in known:
             listed = f" It has: {', '.join(known)}." if known else " It has none."
+            if name == "memory":
+                listed = " Memory is limited whatever the method: guards=omnicache.Guards(memory=...)."
             raise OmniCacheError(f"{what} has no option {name!r}.{nearest(name, known)}{listed}")
     return {name: schema.checked(what, name, option, known[name].hint) for name, option in given.items()}
 

@@ -63,6 +63,11 @@ def test_fastercache_of_diffusers_is_refused_with_what_comes_nearest_ready_to_ty
     assert (options["interval"], options["low_until"], options["high_from"]) == (2, 0.901, 0.699)
 
 
+def test_a_class_in_place_of_a_config_is_told():
+    with pytest.raises(OmniCacheError, match=r"give its settings: FirstBlockCacheConfig\(...\)"):
+        omnicache.enable(Pipe(latte()), diffusers.FirstBlockCacheConfig)
+
+
 def test_patterns_are_refused():
     with pytest.raises(OmniCacheError, match="names modules by pattern"):
         translate(diffusers.TaylorSeerCacheConfig(cache_identifiers=["blocks.*"]))

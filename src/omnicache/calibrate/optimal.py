@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 
 from omnicache.calibrate.record import one_denoiser
+from omnicache.calibrate.schedule import reuses_of
 from omnicache.calibrate.steps.fit import Fitted, fit
 from omnicache.calibrate.steps.growth import growth
 from omnicache.calibrate.steps.shortest import jumps, shortest, weighed
@@ -57,10 +58,12 @@ def calibrate_optimal(
 
     course = measured or Course(pipe, inputs, call, progress)
     n = course.uncached.steps
-    reused = round(reuse * n) if reuse <= 1 else round(reuse)
+    reused = reuses_of(reuse, n)
     if not 0 <= reused < n:
         most = math.floor(100 * (n - 1) / n) / 100
-        raise OmniCacheError(f"{reused} of {n} steps cannot be reused: the first is computed. Ask for reuse={most:.2f} or less.")
+        raise OmniCacheError(
+            f"{reused} of {n} steps cannot be reused: the first is computed. Ask for reuse={most:.2f} (a share) or less."
+        )
     tried = [course.fitted(marks, history, inside) for marks in course.schedules(n - reused, probes)]
     errors = [course.error(one) for one in tried]
     best = tried[errors.index(min(errors))]

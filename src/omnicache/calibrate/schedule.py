@@ -14,6 +14,19 @@ def most_reuses(total: int, warmup: int = 2, tail: int = 1, longest: int = 2) ->
     return n - n // (longest + 1)
 
 
+def reuses_of(reuse: float, total: int) -> int:
+    """So many of ``total`` steps: a share up to 1, or above it a number of steps.
+
+    Raises:
+        OmniCacheError: above 1, and no whole number.
+    """
+    if reuse > 1 and reuse != round(reuse):
+        raise OmniCacheError(
+            f"reuse={reuse:g}: up to 1 it is the share of the steps to reuse, above it their number, and that is a whole one."
+        )
+    return round(reuse * total) if reuse <= 1 else round(reuse)
+
+
 def check(total: int, reuses: int, warmup: int = 2, tail: int = 1, longest: int = 2) -> None:
     """Raise OmniCacheError, with the maximum, if the rule does not allow as many reuses."""
     most = most_reuses(total, warmup, tail, longest)
@@ -21,7 +34,8 @@ def check(total: int, reuses: int, warmup: int = 2, tail: int = 1, longest: int 
         share = math.floor(100 * most / max(total, 1)) / 100
         raise OmniCacheError(
             f"{reuses} of {total} steps cannot be reused: with the first {warmup} and the last {tail} computed and at most "
-            f"{longest} reuses in a row, {most} can ({share:.0%}). Ask for reuse={share:.2f} or less."
+            f"{longest} reuses in a row, {most} can ({share:.0%}). Ask for reuse={share:.2f} (a share; above 1 a "
+            f"number of steps) or less."
         )
 
 

@@ -70,7 +70,7 @@ def calibrate_trajectory(
     total, paths = runs.steps, runs.paths
     if total < warmup + tail + 1:
         raise OmniCacheError(f"{total} steps are too few: {warmup} at the start and {tail} at the end are computed anyway.")
-    count = round(reuse * total) if reuse <= 1 else round(reuse)
+    count = schedule.reuses_of(reuse, total)
     bend = torch.stack([CURVATURES[curvature](p) for p in paths]).median(0).values.tolist()
     cost = [bend[0], *bend][:total]  # the first step has no curvature, and is computed anyway
     schedule.check(total, count, warmup, tail)

@@ -152,6 +152,8 @@ def translate(config: Any) -> Plan | None:
         OmniCacheError: it is one, and OmniCache has no such method.
     """
     name = type(config).__name__
+    if isinstance(config, type) and config.__name__ in KNOWN:
+        raise OmniCacheError(f"{config.__name__} is a class; give its settings: {config.__name__}(...).")
     if name in MISSING:
         raise OmniCacheError(
             f"{name} describes {MISSING[name]}, and OmniCache has no method of that name yet. See `omnicache methods`; for a plan "
@@ -161,4 +163,5 @@ def translate(config: Any) -> Plan | None:
         return None
     policies = KNOWN[name](config)
     print(f"OmniCache: {name}(...) is {' and '.join(map(str, policies))}", file=sys.stderr)
-    return Plan(f"diffusers' {name}", policies)
+    library = type(config).__module__.split(".")[0].replace("_", "-")
+    return Plan(f"{library}'s {name}".replace("diffusers's", "diffusers'"), policies)

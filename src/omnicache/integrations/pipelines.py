@@ -53,11 +53,15 @@ def as_call(pipe: Any, given: Any, seed: int) -> dict[str, Any]:
         if given not in labels:
             raise OmniCacheError(f"The model has no class {given!r}.{nearest(given, labels)}")
         given = labels[given]
+    if labels and not isinstance(given, (str, int, Mapping)):
+        raise OmniCacheError(f"An input is a class by number or name, or a dict of arguments, not {given!r}.")
     if labels and isinstance(given, int) and given not in labels.values():
         raise OmniCacheError(
             f"The model has no class {given}; its classes go from {min(labels.values())} to {max(labels.values())}."
         )
     call: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {next(iter(parameters)): [given]}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and (unknown := [n for n in call if n not in parameters]):
+        raise OmniCacheError(f"{type(pipe).__name__} takes no {unknown[0]!r}.{nearest(unknown[0], parameters)}")
     given_generator = call.get("generator")
     if isinstance(given_generator, torch.Generator):
         call["generator"] = given_generator.clone_state()

@@ -132,6 +132,8 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
             if not 0 <= depth < len(blocks):
                 raise OmniCacheError(
                     f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
+                    if blocks
+                    else f"{self.plan.method} needs a stack of blocks, as transformers have, and {name} has none."
                 )
             self._add(blocks[depth], Probe(depth, blocks[depth], self._signatures))
         for signal in signals:
@@ -139,7 +141,11 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
                 continue
             sites = signal.where.select(model) if signal.where is not None else ()
             if not sites:
-                raise OmniCacheError(f"{self.plan.method} watches what {signal.where} returns, and {name} has no such part.")
+                raise OmniCacheError(
+                    f"{self.plan.method} watches what {signal.where} returns, and {name} has no such part."
+                    if blocks
+                    else f"{self.plan.method} watches blocks that run one after the other, and {name} has none."
+                )
             shown = sites if signal.each else sites[:1]
             for i, site in enumerate(shown):
                 self._add(site.modules[-1], After(signal, site.modules[-1], i, len(shown)))
