@@ -71,7 +71,7 @@ def run(path: Path, blocks: list[str], monkeypatch: pytest.MonkeyPatch, **given:
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
     module.__dict__.update(given)
     whole, search = omnicache.calibrate, omnicache.tune
-    short = {"methods": "omnicache-optimal", "folder": "tuned", "progress": False}
+    short = {"methods": "omnicache-optimal", "folder": "tuned", "progress": False, "budget": 0}
     monkeypatch.setattr(omnicache, "tune", lambda pipe, inputs, **more: search(pipe, inputs[:2], **more, **short))
     monkeypatch.setattr(omnicache, "calibrate", lambda pipe, inputs, method, **more: whole(pipe, inputs[:1], method, False, **more))
     with warnings.catch_warnings():

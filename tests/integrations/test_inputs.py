@@ -7,7 +7,8 @@ from omnicache.integrations.pipelines import as_call
 
 
 class ByClass:
-    labels = {"fox": 0, "rocket": 1}
+    def __init__(self):
+        self.labels = {"fox": 0, "rocket": 1}
 
     def __call__(self, class_labels, guidance_scale=4.0, generator=None):
         return class_labels

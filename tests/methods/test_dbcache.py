@@ -136,5 +136,5 @@ def test_a_forecast_goes_on_where_a_held_value_stays():
 def test_models_without_blocks_enough_are_refused():
     with pytest.raises(OmniCacheError, match=r"watches what 8 blocks do before the others run, and DiT.* has 3"):
         omnicache.enable(Pipe(dit(layers=3)), "dbcache")
-    with pytest.raises(OmniCacheError, match="needs a stack of blocks, as transformers have, and UNet.* has none"):
+    with pytest.raises(OmniCacheError, match=r"needs a stack of blocks, as transformers have, and UNet.* has none"):
         omnicache.enable(Pipe(text_unet()), "first-block-cache")
