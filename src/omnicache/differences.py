@@ -14,7 +14,7 @@ from omnicache.sampler import described
 Verdict = Literal["fine", "measured elsewhere", "refused"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """One thing that a plan was made for.
 
@@ -34,6 +34,8 @@ class Difference:
     def __str__(self) -> str:
         told = f"{self.what}: {self.then}" + (f", here {self.now}" if self.now != self.then else "")
         return f"{told}: {self.verdict}" + (f". {self.why}" if self.why else "")
+
+    __repr__ = __str__  # a list of them is what a notebook shows
 
 
 def differences(plan: Plan, found: Mapping[str, Any], pipe: Any, call: Mapping[str, Any]) -> list[Difference]:
