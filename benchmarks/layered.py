@@ -25,11 +25,12 @@ import torch
 
 import omnicache
 from omnicache import zoo
+from omnicache.calibrate.between import between
 from omnicache.calibrate.layered import SOLVERS, refined, remeasure
 from omnicache.calibrate.layers.batches import batches
 from omnicache.calibrate.layers.budget import Budget, Rows
 from omnicache.calibrate.layers.knapsack import knapsack
-from omnicache.calibrate.layers.profile import PLACES, Profile, _between, _Cells, profile
+from omnicache.calibrate.layers.profile import PLACES, Profile, _Cells, profile
 from omnicache.calibrate.layers.replay import Replay
 from omnicache.granularity import Layers
 from omnicache.measure import confidence95, psnr
@@ -123,7 +124,7 @@ def horizons(pipe: Any, steps: int, layers: Sequence[int], interval: int = 5) ->
     for horizon in (1, 2, 4, 8):
         early = {(n, t): e[min(horizon, len(e)) - 1] for (n, t), e in found.items()}
         grown = {t: math.exp(sum(math.log(found[n, t][-1] / early[n, t]) for n in layers) / len(layers)) for t in places}
-        growth = _between(grown, steps)
+        growth = [between(grown, t) if grown else 1.0 for t in range(steps)]
         late = torch.tensor([e[-1] for e in found.values()])
         guess = torch.tensor([early[cell] * growth[cell[1]] for cell in found])
         ratio = (guess / late).log()
