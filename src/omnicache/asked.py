@@ -22,12 +22,14 @@ class Asked:
         pipe: what a command was given as the pipeline; from Python, a word that stands for it.
         plan: the words by which a command was given the plan, ``("-m", "taylorseer", "-o", "interval=4")``; none from Python.
         settings: further words that the same run needs, ``("--steps", "20")``.
+        saved: the file in which the command leaves the plan, where its words do not say all of it.
         closely: whether this is the close look already, which need not be proposed.
     """
 
     pipe: str = "PIPELINE"
     plan: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    saved: str = ""
     closely: bool = False
 
     def command(self, verb: str, *words: str) -> str:
@@ -36,19 +38,24 @@ class Asked:
 
     def look(self, plan: Plan) -> str:
         """What looks at the plan closely, as the subject of a sentence."""
-        words = self.plan or named(plan)
+        words = ("-m", self.saved) if self.saved else self.plan or named(plan)
         saved = "" if words else f'after `run.plan.save("{FILE}")`, '
         return f"{saved}`{self.command('doctor', *(words or ('-m', FILE)), *self.settings)}`"
 
     @property
-    def loaded(self) -> str:
-        """The plan in Python: its file read, where that is known, or whatever the user calls it."""
-        file = next((word for word in self.plan[1:2] if word.endswith(".json")), None)
-        return "plan" if file is None else f"omnicache.Plan.load({file!r})"
+    def file(self) -> str | None:
+        """The plan file that a command was given."""
+        return next((word for word in self.plan[1:2] if word.endswith(".json")), None)
+
+    def carried(self, steps: int) -> str:
+        """The plan for another number of steps, in Python."""
+        if self.file is not None:
+            return f'omnicache.Plan.load("{self.file}").for_steps({steps}).save("{FILE}")'
+        return f"{'plan' if self.plan else 'run.plan'}.for_steps({steps})"
 
     def option(self, name: str, value: Any) -> str:
         """An option of the plan's method with another value."""
-        if self.plan:
+        if self.plan and self.file is None:
             return f"-o {name}={_word(value)}"
         return f"{name}={json.dumps(value) if isinstance(value, str) else _word(value)}"
 

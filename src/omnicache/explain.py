@@ -27,13 +27,13 @@ def why(trace: Trace, plan: Plan, asked: Asked | None = None) -> list[str]:
     if not trace.records or not plan.policies:
         return []
     asked = asked if asked is not None else Asked()
-    last = (_other_steps(trace, plan, asked), _stretch(trace, plan, asked))
-    return [*not_faster(trace, plan, asked), *(said for said in last if said)]
+    return [*not_faster(trace, plan, asked), *([said] if (said := _stretch(trace, plan, asked)) else [])]
 
 
 def not_faster(trace: Trace, plan: Plan, asked: Asked) -> list[str]:
     """Why so much was computed, and why what was not computed still takes time."""
-    return [said for said in (_computed(trace, plan, asked), _slow(trace, plan, asked)) if said]
+    parts = (_computed, _other_steps, _slow)
+    return [said for part in parts if (said := part(trace, plan, asked))]
 
 
 def _computed(trace: Trace, plan: Plan, asked: Asked) -> str | None:
@@ -142,7 +142,7 @@ def _other_steps(trace: Trace, plan: Plan, asked: Asked) -> str | None:
     except OmniCacheError:
         pass
     else:
-        ways.append(f"carry it over to {total}, unmeasured: in Python, {asked.loaded}.for_steps({total})")
+        ways.append(f"carry it over to {total}, unmeasured: in Python, {asked.carried(total)}")
     return f"{_sentence(', or '.join(ways))}." if ways else None
 
 
