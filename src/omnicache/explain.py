@@ -72,7 +72,8 @@ def _option(remark: Remark, plan: Plan, asked: Asked) -> str:
         return f"{'an' if remark.option[0] in 'aeiou' else 'a'} {remark.option} of {remark.better:g}"
     entry = METHODS.get(plan.method)
     allowed = next((o.allowed for o in entry.options if o.name == name), None) if entry is not None else None
-    return asked.option(name, max(remark.better, allowed.low) if isinstance(allowed, Range) else remark.better)
+    least = allowed.low if isinstance(allowed, Range) and allowed.low is not None else remark.better
+    return asked.option(name, max(remark.better, least))
 
 
 def _slow(trace: Trace, plan: Plan, asked: Asked) -> str | None:

@@ -94,11 +94,9 @@ def settings_of(
 def settings_for(name: str, pipe: Any, plan: Plan, steps: int | None, guidance: float | None) -> dict[str, Any]:
     """The same for a plan on the pipeline ``name``: what is not given is as the plan was made for, else as suits the pipeline."""
     suits = usual(name)
-    if steps is None:
-        steps = plan.made_for.get("num_inference_steps", suits.get("num_inference_steps", STEPS))
-    if guidance is None:
-        guidance = plan.made_for.get("guidance_scale")
-    return settings_of(pipe, steps, guidance, suits)
+    known = plan.made_for.get("num_inference_steps", suits.get("num_inference_steps", STEPS))
+    made = plan.made_for.get("guidance_scale")
+    return settings_of(pipe, known if steps is None else steps, made if guidance is None else guidance, suits)
 
 
 def asked_as(

@@ -63,13 +63,13 @@ def run(
                 if sentence.partition("): ")[2] not in told:
                     say(sentence)
             warned.clear()
-    steps, guidance = call["num_inference_steps"], call.get("guidance_scale")
-    Record(pipe, method, steps, guidance, tuple(inputs), seed, images=rows).save(out, plan)
+    taken = call["num_inference_steps"]
+    Record(pipe, method, taken, call.get("guidance_scale"), tuple(inputs), seed, images=rows).save(out, plan)
     left = earlier - {Path(row["path"]) for row in rows}
     for path in left:
         path.unlink(missing_ok=True)
     if as_json:
-        print_json({"model": pipe, "method": method, "steps": steps, "images": rows})
+        print_json({"model": pipe, "method": method, "steps": taken, "images": rows})
         return
     if left:
         say(f"Removed, of the run that was here before: {', '.join(sorted(path.name for path in left))}")
