@@ -69,6 +69,8 @@ def test_steps_that_do_not_fit_say_so_once_and_what_to_give(model):
     save(12)
     said = shown("run", model, "-m", "x.plan.json", "--steps", "10")
     assert said.count("the plan's schedule is for 12 steps") == 1 and "UserWarning" not in said
+    looked = CliRunner().invoke(app, ["doctor", model, "-m", "x.plan.json", "--steps", "10"], catch_exceptions=False)
+    assert looked.stdout.count("the plan's schedule is for 12 steps") == 1 and "schedule is for" not in looked.stderr
     assert "Draw in those 12 steps (--steps 12), or carry it over to 10, unmeasured: in Python, omnicache.Plan.load" in said
 
 

@@ -41,6 +41,14 @@ def plain_warnings(tell: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def say_rest(warned: list[str], told: str) -> None:
+    """Say those warnings whose sentence is not told anyway, and forget them all."""
+    for warning in warned:
+        if warning.partition("): ")[2] not in told:
+            say(warning)
+    warned.clear()
+
+
 def table_of(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], widest: Mapping[str, int] = MappingProxyType({})
 ) -> Table:

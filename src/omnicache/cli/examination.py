@@ -8,7 +8,7 @@ from rich.console import Console
 
 from omnicache.api import enable
 from omnicache.cli.asking import asked_as, draw, inputs_of, settings_for
-from omnicache.cli.common import read_options, usual
+from omnicache.cli.common import plain_warnings, read_options, say_rest, usual
 from omnicache.integrations.pipelines import as_call
 from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
@@ -27,8 +27,11 @@ def examined(
     call = settings_for(pipe, loaded, plan, steps, guidance)
     asked = inputs_of(loaded, [] if text is None else [text], count=2, usual=usual(pipe))
     draw(loaded, call | as_call(loaded, asked[0], 0))  # what fails without a cache is no method's fault
-    found = study(loaded, plan, asked, call, pairs=PAIRS)
-    told = diagnose(loaded, found, asked_as(pipe, method, option, steps, guidance))
+    warned = list[str]()
+    with plain_warnings(warned.append):
+        found = study(loaded, plan, asked, call, pairs=PAIRS)
+        told = diagnose(loaded, found, asked_as(pipe, method, option, steps, guidance))
+    say_rest(warned, " ".join(told.speed))
     result = {
         "model": pipe,
         "method": plan.method,

@@ -10,7 +10,7 @@ import typer
 import omnicache
 from omnicache.api import plan_of
 from omnicache.cli.asking import asked_as, draw, inputs_of, settings_for
-from omnicache.cli.common import load, plain_warnings, print_json, read_options, say, usual
+from omnicache.cli.common import load, plain_warnings, print_json, read_options, say, say_rest, usual
 from omnicache.cli.options import AsJson, Inputs, MethodOptions, Pipe, RunGuidance
 from omnicache.cli.record import PLAN, Record, pictures_of
 from omnicache.cli.saving import save
@@ -59,10 +59,7 @@ def run(
             told = running.told(words)
             if not as_json:
                 say(f"{path}  {seconds:.2f} s" + (f"\n{note}" if note else "") + f"\n{told}")
-            for sentence in warned:
-                if sentence.partition("): ")[2] not in told:
-                    say(sentence)
-            warned.clear()
+            say_rest(warned, told)
     taken = call["num_inference_steps"]
     Record(pipe, method, taken, call.get("guidance_scale"), tuple(inputs), seed, images=rows).save(out, plan)
     left = earlier - {Path(row["path"]) for row in rows}
