@@ -14,6 +14,7 @@ from torch import nn
 
 import omnicache.methods as _all_methods  # noqa: F401  (registers the methods)
 from omnicache import registry
+from omnicache.asked import Asked
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.explain import why
@@ -74,8 +75,16 @@ class Caching:
         """Calls inside belong to the request ``name``: interleaved requests on one thread keep apart."""
         return request(name)
 
+    def told(self, asked: Asked | None = None) -> str:
+        """What is printed of the newest run; ``asked``: how a command was asked for it, which tells of every run by itself."""
+        traces = [(session.trace, session) for session in self.sessions]
+        return "\n".join(
+            "\n  ".join((trace.told(session.begun if asked is None else 1), *why(trace, session.plan, asked)))
+            for trace, session in traces
+        )
+
     def __str__(self) -> str:
-        return "\n".join("\n  ".join((str(trace), *why(trace, s.plan))) for s in self.sessions for trace in [s.trace])
+        return self.told()
 
     __repr__ = __str__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from omnicache.errors import OmniCacheError
@@ -30,8 +31,10 @@ class Guards:
             bytes_of(self.memory)
 
     def __str__(self) -> str:
-        """The limit as it was given, in words."""
-        return self.memory if isinstance(self.memory, str) else "no limit" if self.memory is None else human_bytes(self.memory)
+        """The limit in words, as it was given if that has a unit."""
+        if self.memory is None:
+            return "no limit"
+        return str(self.memory) if str(self.memory).strip()[-1:].isalpha() else human_bytes(bytes_of(self.memory))
 
     @property
     def bytes(self) -> int | None:
@@ -50,7 +53,18 @@ def bytes_of(amount: str | int) -> int:
 
 def human_bytes(count: int) -> str:
     """``1536`` as ``"1.5 KiB"``."""
+    size, unit = _in_units(count)
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def limit_for(count: int) -> str:
+    """The smallest limit of two digits or more that ``count`` bytes stay within: ``1500`` gives ``"1.5 KiB"``."""
+    size, unit = _in_units(count)
+    return f"{count} B" if unit == "B" else f"{math.ceil(10 * size) / 10:.1f} {unit}"
+
+
+def _in_units(count: int) -> tuple[float, str]:
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size, _ = size / 1024, units.pop(0)
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+    return size, units[0]

@@ -88,11 +88,13 @@ class Seen:
         steps: the evaluations of one branch, in order.
         signals: of each, what was measured of the signals: one number a sample; None where there was nothing to compare with.
         errors: of each, the error of its estimate where that was checked, else None.
+        computed: of each, whether it was computed in full.
     """
 
     steps: tuple[Step, ...]
     signals: tuple[Mapping[Signal, torch.Tensor | None], ...]
     errors: tuple[float | None, ...]
+    computed: tuple[bool, ...] = ()
 
     def worst(self, signal: Signal) -> list[float]:
         """The largest of a signal's numbers at each step at which it was known, in order."""

@@ -153,7 +153,8 @@ def test_where_no_other_setting_is_known_a_search_is_proposed():
     drawn = (dataclasses.replace(found.drawn[0], psnr=20.0),)
     told = diagnose(pipe, dataclasses.replace(found, drawn=drawn))
     assert told.tried is None
-    assert told.likeness[-1] == "No gentler setting of fora is known; search: omnicache tune PIPELINE --psnr 30."
+    search = "omnicache tune PIPELINE --psnr 30 --steps 10 --out tuned.plan.json"
+    assert told.likeness[-1] == f"No gentler setting of fora is known; search: {search}"
 
 
 def test_what_pipelines_return_as_pictures():

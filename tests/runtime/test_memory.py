@@ -336,4 +336,4 @@ def test_other_errors_are_not_taken_for_it():
 def test_a_limit_below_one_value_is_given_as_the_reason():
     _, run, _ = bounded(1)
     assert "always computed" in str(run)
-    assert "Nothing was reused" not in str(run)
+    assert "Nothing was reused, for want of memory. To hold at most 1 B: " in str(run)

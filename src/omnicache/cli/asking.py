@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from omnicache.asked import Asked
+from omnicache.cli.common import usual
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call
+from omnicache.plan import Plan
 
 SUBJECTS = ("prompt", "class_labels")
 """The arguments that ``-i`` fills."""
 PROMPT = "a red fox in snow"
+STEPS = 50
+"""Where neither a plan nor the pipeline says how many."""
 
 
 def subject_of(pipe: Any, usual: Mapping[str, Any] = MappingProxyType({})) -> str | None:
@@ -84,6 +89,23 @@ def settings_of(
     if "guidance_scale" not in parameters:
         raise OmniCacheError(f"{name} takes no guidance; leave --guidance out.")
     return settings | {"guidance_scale": guidance}
+
+
+def settings_for(name: str, pipe: Any, plan: Plan, steps: int | None, guidance: float | None) -> dict[str, Any]:
+    """The same for a plan on the pipeline ``name``: what is not given is as the plan was made for, else as suits the pipeline."""
+    suits = usual(name)
+    known = plan.made_for.get("num_inference_steps", suits.get("num_inference_steps", STEPS))
+    made = plan.made_for.get("guidance_scale")
+    return settings_of(pipe, known if steps is None else steps, made if guidance is None else guidance, suits)
+
+
+def asked_as(
+    name: str, method: str, option: Sequence[str] = (), steps: int | None = None, guidance: float | None = None, saved: str = ""
+) -> Asked:
+    """The words of a command, for those that it proposes; ``saved``: where the plan lies if no words give it."""
+    settings = (("--steps", steps), ("--guidance", guidance))
+    given = [word for name, value in settings if value is not None for word in (name, f"{value:g}")]
+    return Asked(name, ("-m", method, *(word for one in option for word in ("-o", one))), tuple(given), saved)
 
 
 def draw(pipe: Any, call: Mapping[str, Any]) -> Any:

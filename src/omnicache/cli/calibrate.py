@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
-from omnicache.cli.common import err, load, print_json, read_options, usual
+from omnicache.cli.common import err, load, print_json, read_options, say, usual
 from omnicache.cli.options import AsJson, Guidance, Inputs, Pipe, PlanFile, PlanSteps
 from omnicache.report import write_calibration
 from omnicache.report.calibration import picture_data
@@ -54,4 +55,5 @@ def calibrate(
         )
     elif {"speedup", "error"} <= plan.measured.keys():
         err.print(f"{plan.measured['speedup']:.2f} times as fast; the final latent is off by {plan.measured['error']:.2%}")
-    err.print(f"saved {out}" + (f" and {picture}" if picture else ""))
+    say(f"saved {out}" + (f" and {picture}" if picture else ""))
+    say("Use it: " + shlex.join(("omnicache", "run", pipe, "-m", str(out))))

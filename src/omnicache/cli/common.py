@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 import omnicache
 from omnicache import registry, zoo
@@ -15,6 +21,51 @@ from omnicache.errors import OmniCacheError
 
 err = Console(stderr=True, highlight=False)
 """For progress and people; stdout carries results only."""
+
+
+def say(sentence: str) -> None:
+    """One line for people, however long."""
+    err.print(sentence, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def plain_warnings(tell: Callable[[str], None]) -> Iterator[None]:
+    """OmniCache's warnings are told as plain sentences; those of others are shown as ever."""
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            tell(str(message)) if str(message).startswith("OmniCache") else other(message, category, *where)
+
+        warnings.showwarning = show
+        yield
+
+
+def say_rest(warned: list[str], told: str) -> None:
+    """Say those warnings whose sentence is not told anyway, and forget them all."""
+    for warning in warned:
+        if warning.partition("): ")[2] not in told:
+            say(warning)
+    warned.clear()
+
+
+def table_of(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], widest: Mapping[str, int] = MappingProxyType({})
+) -> Table:
+    """A table that breaks lines between words, however narrow the console; a column that is told how wide it may be, anywhere."""
+    cells = [[column, *(row[i] for row in rows)] for i, column in enumerate(columns)]
+    most = [min(max(map(len, cell)), widest.get(cell[0], console.width)) for cell in cells]
+    widths = [min(max(len(word) for text in cell for word in text.split()), n) for cell, n in zip(cells, most, strict=True)]
+    gap = 2 if sum(widths) + 2 * (len(columns) - 1) <= console.width else 1
+    for _ in range(console.width - sum(widths) - gap * (len(columns) - 1)):  # to the column that is shortest of room
+        needs = max(range(len(columns)), key=lambda i: most[i] / widths[i])
+        widths[needs] += most[needs] > widths[needs]
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def print_json(result: Any) -> None:

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
+import shlex
 import warnings
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import omnicache
 from omnicache.cli.asking import draw, inputs_of, settings_of
-from omnicache.cli.common import load, print_json, read_options, usual
+from omnicache.cli.common import load, print_json, table_of, usual
 from omnicache.cli.examination import examined, show
-from omnicache.cli.options import AsJson, Guidance, MethodOptions, Pipe
+from omnicache.cli.options import AsJson, MethodOptions, Pipe, RunGuidance
 from omnicache.errors import OmniCacheError
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
@@ -29,13 +29,13 @@ def doctor(
         str | None, typer.Option("--method", "-m", help="A method or plan file to look at closely: why not faster, why wrong?")
     ] = None,
     option: MethodOptions = [],  # noqa: B006
-    guidance: Guidance = None,
+    guidance: RunGuidance = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what was found in a pipeline and what each method would reuse; or why one method is not faster, or looks wrong."""
     loaded = load(pipe)
     if method is not None:
-        found = examined(pipe, loaded, method, read_options(option), text, steps, guidance)
+        found = examined(pipe, loaded, method, option, text, steps, guidance)
         print_json(found) if as_json else show(found)
         return
     if option:
@@ -52,7 +52,8 @@ def doctor(
         if name in ("none", "fewer-steps"):
             continue
         if entry.needs_calibration:
-            rows.append({"method": name, "computed": None, "why": "calibrate it first: omnicache calibrate " + pipe})
+            command = shlex.join(("omnicache", "calibrate", pipe, "-m", name))
+            rows.append({"method": name, "computed": None, "why": f"calibrate it first: {command}"})
             continue
         try:
             trace = _trial(loaded, name, call)
@@ -60,7 +61,7 @@ def doctor(
             rows.append({"method": name, "computed": None, "why": str(no)})
             continue
         branches = [str(b) for b in trace.branches()]
-        rows.append({"method": name, "computed": trace.computed, "why": "; ".join(trace.notes) or None})
+        rows.append({"method": name, "computed": trace.computed, "why": " ".join(trace.notes) or None})
     result = {
         "denoiser": type(model.model).__name__,
         "family": model.family,
@@ -90,10 +91,7 @@ def _show(result: dict[str, Any]) -> None:
         f"[bold]{result['denoiser']}[/bold] ({result['family']}), {result['scheduler'] or 'no scheduler'}: {sites or 'no site'}"
     )
     calls = len(result["branches"])
-    console.print(f"{calls} call(s) of the denoiser a step; guidance in one batch counts as one.")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("method", f"{result['trial_steps']} steps, # computed . reused", "remarks"):
-        table.add_column(column, overflow="fold")
-    for row in result["methods"]:
-        table.add_row(row["method"], row["computed"] or "-", row["why"] or "")
-    console.print(table)
+    console.print(f"{calls} call{'' if calls == 1 else 's'} of the denoiser a step; guidance in one batch counts as one.")
+    console.print(f"{result['trial_steps']} steps each: # computed, . reused, o in part, ? reused and checked, - not run.\n")
+    rows = [(row["method"], row["computed"] or "-", row["why"] or "") for row in result["methods"]]
+    console.print(table_of(console, ("method", "steps", "remarks"), rows, widest={"steps": console.width // 3}))

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from omnicache.api import enable
-from omnicache.cli.asking import draw, inputs_of, settings_of
-from omnicache.cli.common import usual
+from omnicache.cli.asking import asked_as, draw, inputs_of, settings_for
+from omnicache.cli.common import plain_warnings, read_options, say_rest, usual
 from omnicache.integrations.pipelines import as_call
 from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
@@ -18,19 +18,20 @@ PAIRS = 3
 
 
 def examined(
-    pipe: str, loaded: Any, method: str, options: dict[str, Any], text: str | None, steps: int | None, guidance: float | None
+    pipe: str, loaded: Any, method: str, option: list[str], text: str | None, steps: int | None, guidance: float | None
 ) -> dict[str, Any]:
     """Figures and sentences on a method, from a few runs of two inputs without and with it."""
-    running = enable(loaded, method, **options)
+    running = enable(loaded, method, **read_options(option))
     plan = running.plan
     running.disable()
-    known = plan.made_for.get("num_inference_steps", usual(pipe).get("num_inference_steps", 50))
-    given = plan.made_for.get("guidance_scale") if guidance is None else guidance
-    call = settings_of(loaded, known if steps is None else steps, given, usual(pipe))
+    call = settings_for(pipe, loaded, plan, steps, guidance)
     asked = inputs_of(loaded, [] if text is None else [text], count=2, usual=usual(pipe))
     draw(loaded, call | as_call(loaded, asked[0], 0))  # what fails without a cache is no method's fault
-    found = study(loaded, plan, asked, call, pairs=PAIRS)
-    told = diagnose(loaded, found)
+    warned = list[str]()
+    with plain_warnings(warned.append):
+        found = study(loaded, plan, asked, call, pairs=PAIRS)
+        told = diagnose(loaded, found, asked_as(pipe, method, option, steps, guidance))
+    say_rest(warned, " ".join(told.speed))
     result = {
         "model": pipe,
         "method": plan.method,

@@ -6,21 +6,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 import omnicache
 from omnicache import registry
-from omnicache.cli.common import print_json
+from omnicache.cli.common import print_json, table_of
 from omnicache.cli.options import AsJson
 from omnicache.registry import Choice, Method, Range
 from omnicache.report.cards import card
+
+AXES = ("when", "where", "how", "fix")
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="A method, to read all about it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all methods: paper, place on each axis, options with their ranges, what they need. Or print the card of one."""
+    """List all methods: when they compute, where, what they do else, and options. Or print the card of one, with its paper, the
+    ranges of its options and what it needs; --json has all of that of each."""
     if name is not None:
         entry = registry.get(name)
         if as_json:
@@ -34,16 +36,11 @@ def methods(
     if as_json:
         print_json({"methods": found})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("method", "compute when", "at", "else", "fix"):
-        table.add_column(column, overflow="fold", no_wrap=column == "method")
-    for m in found:
-        axes = m["axes"]
-        name = m["name"] + (" *" if m["needs_calibration"] else "")
-        table.add_row(name, axes.get("when", ""), axes.get("where", ""), axes.get("how", ""), axes.get("fix", ""))
+    names = [m["name"] + ("*" if m["needs_calibration"] else "") for m in found]
+    rows = [(name, *(m["axes"].get(axis, "") for axis in AXES)) for name, m in zip(names, found, strict=True)]
     console = Console(highlight=False)
-    console.print(table)
-    console.print("* needs omnicache.calibrate first\n")
+    console.print(table_of(console, ("method", "compute when", "at", "else", "fix"), rows))
+    console.print("* calibrate it first: omnicache calibrate PIPELINE -m NAME\n")
     for m in found:
         if m["options"]:
             console.print(f"[bold]{m['name']}[/bold]: " + ", ".join(f"{o['name']}={_short(o['default'])}" for o in m["options"]))

@@ -53,6 +53,15 @@ class Record:
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
+def pictures_of(folder: Path) -> set[Path]:
+    """The files that the run recorded in a folder has written there, by the names that runs give them; none if there was none."""
+    try:
+        listed = [Path(str(one["path"])) for one in recorded(folder)[0].images if "path" in one]
+    except OmniCacheError:
+        return set()
+    return {folder / path.name for path in listed if path.stem.isdigit()}
+
+
 def recorded(folder: Path) -> tuple[Record, Plan]:
     """What ``save`` has written.
 

@@ -8,10 +8,10 @@ import typer
 
 from omnicache import zoo
 from omnicache.api import enable
-from omnicache.cli.asking import draw, inputs_of, settings_of
+from omnicache.cli.asking import asked_as, draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.cli.options import AsJson
-from omnicache.cli.record import FILE, Record, recorded
+from omnicache.cli.record import FILE, PLAN, Record, recorded
 from omnicache.errors import OmniCacheError
 from omnicache.fingerprint import fingerprint
 from omnicache.integrations.pipelines import as_call, denoisers
@@ -52,7 +52,8 @@ def report(
     names, asked = _asked(loaded, record, inputs)
     draw(loaded, call | as_call(loaded, asked[0], record.seed))  # what fails without a cache is not the plan's fault
     say = (lambda what: None) if as_json else (lambda what: err.print(what, markup=False))
-    found = diagnose(loaded, study(loaded, plan, asked, call, labels=names, seed=record.seed, pairs=pairs, done=say))
+    words = asked_as(record.model, method or str(run / PLAN if run.is_dir() else run), option, steps)
+    found = diagnose(loaded, study(loaded, plan, asked, call, labels=names, seed=record.seed, pairs=pairs, done=say), words)
     given = {"-m": method, "--model": model, "--steps": steps, "--pairs": pairs if pairs != PAIRS else None}
     asked_for = [(name, str(value)) for name, value in given.items() if value is not None]
     asked_for += [("-o", one) for one in option] + [("-i", one) for one in inputs]

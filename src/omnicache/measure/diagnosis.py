@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from omnicache.asked import Asked
 from omnicache.explain import not_faster
 from omnicache.measure.origins import Part, origins
 from omnicache.measure.study import Study
@@ -33,15 +34,16 @@ class Diagnosis:
     likeness: tuple[str, ...]
 
 
-def diagnose(pipe: Any, study: Study) -> Diagnosis:
-    """Measure where the error comes from, try the next setting, and put all of it into words."""
+def diagnose(pipe: Any, study: Study, asked: Asked | None = None) -> Diagnosis:
+    """Measure where the error comes from, try the next setting, and put all of it into words: in a command, as ``asked``."""
+    asked = replace(asked if asked is not None else Asked(), closely=True)
     parts = tuple(origins(pipe, study))
     unlike = is_unlike(study)
     steps = len(study.drawn[0].look.run.computed)
     changed = change(study.plan, unlike, parts, steps)
     tried = attempt(pipe, study, changed) if changed is not None else None
-    speed, likeness = _speed(study), _likeness(study, parts)
-    advice = [str(tried)] if tried is not None else _calibration(study, unlike) or _another(study, unlike)
+    speed, likeness = _speed(study, asked), _likeness(study, parts)
+    advice = [str(tried)] if tried is not None else _calibration(study, unlike, asked) or _another(study, unlike, asked)
     return Diagnosis(study, parts, tried, tuple(speed + advice * (not unlike)), tuple(likeness + advice * unlike))
 
 
@@ -53,7 +55,7 @@ def is_unlike(study: Study) -> bool:
     return bool(ends) and not statistics.fmean(ends) < NEAR
 
 
-def _speed(study: Study) -> list[str]:
+def _speed(study: Study, asked: Asked) -> list[str]:
     fast, whole, each = study.speed, study.whole, study.seconds_each
     ratio, n = fast["speedup"], fast["pairs"]
     between = f" ({ratio['low']:.2f} to {ratio['high']:.2f}, {n} pairs)" if n > 1 else " (one pair)"
@@ -73,7 +75,7 @@ def _speed(study: Study) -> list[str]:
     if math.isfinite(study.work):
         said.append(f"{study.work:.0%} of the operations are done in {fast['cached'] / fast['uncached']:.0%} of the time.")
     trace = study.trace
-    return said + ([trace.thrift] if trace.thrift else []) + trace.notes + not_faster(trace, study.plan)
+    return said + trace.remarks + not_faster(trace, study.plan, asked)
 
 
 def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
@@ -101,7 +103,7 @@ def _likeness(study: Study, parts: Sequence[Part]) -> list[str]:
     return said
 
 
-def _calibration(study: Study, unlike: bool) -> list[str]:
+def _calibration(study: Study, unlike: bool, asked: Asked) -> list[str]:
     """What to ask a calibration for next, where the plan comes from one."""
     plan = study.plan
     entry = METHODS.get(plan.method)
@@ -116,14 +118,22 @@ def _calibration(study: Study, unlike: bool) -> list[str]:
     if name == "reuse" and not 0.05 < better < 0.96:
         return []
     what = "likelier pictures" if unlike else "more speed"
-    return [f"For {what}: omnicache calibrate PIPELINE -m {plan.method} -o {name}={better:.2f}, or omnicache tune with a goal."]
+    words = ("-m", plan.method, "-o", f"{name}={better:.2f}", *_settings(study), "--out", f"{plan.method}-{better:.2f}.plan.json")
+    return [f"For {what}: {asked.command('calibrate', *words)}, or omnicache tune with a goal."]
 
 
-def _another(study: Study, unlike: bool) -> list[str]:
+def _another(study: Study, unlike: bool, asked: Asked) -> list[str]:
     """What to do where no other setting of the method is known."""
     if not study.plan.policies and study.plan.steps == 1.0:
         return []
-    asked = f"--psnr {LIKE:g}" if unlike else f"--speedup {max(study.speedup + 0.5, 1.1):.1f}"
-    return [
-        f"No {'gentler' if unlike else 'bolder'} setting of {study.plan.method} is known; search: omnicache tune PIPELINE {asked}."
-    ]
+    goal = ("--psnr", f"{LIKE:g}") if unlike else ("--speedup", f"{max(study.speedup + 0.5, 1.1):.1f}")
+    search = asked.command("tune", *goal, *_settings(study), "--out", "tuned.plan.json")
+    return [f"No {'gentler' if unlike else 'bolder'} setting of {study.plan.method} is known; search: {search}"]
+
+
+def _settings(study: Study) -> list[str]:
+    """The steps and the guidance that the plan was made for or else was studied with, for a command."""
+    call, told = {**study.calls[0](), **study.plan.made_for}, []
+    for word, name in (("--steps", "num_inference_steps"), ("--guidance", "guidance_scale")):
+        told += [word, f"{call[name]:g}"] if isinstance(call.get(name), (int, float)) else []
+    return told

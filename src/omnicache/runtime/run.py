@@ -139,7 +139,7 @@ class Run:
         self.free()
 
     def _stand_back(self, sentence: str) -> None:
-        self.disabled = sentence
+        self.disabled, self.trace.held_back = sentence, "run"
         self.trace.note(sentence)
         warn(f"OmniCache ({self.session.plan.method}): {sentence}")
 
@@ -204,13 +204,15 @@ class Run:
         trace = self.trace
         if trace.thrift:
             trace.wanted_bytes = max(trace.wanted_bytes, self.keeper.unlimited(self))
-        told = set(trace.notes) - set(self.session.attached.absent) or (trace.thrift and self.keeper.thrift.left)
-        if told or len(trace.records) < 2 or not self.triggers or any(r.reused or r.partial for r in trace.records):
+        if len(trace.records) < 2 or not self.triggers or trace.reused:
             return
-        if any(t.wanted for t in self.triggers.values()):
+        wanted = any(t.wanted for t in self.triggers.values()) and not any(r.redone for r in trace.records)
+        if wanted and not trace.held_back:
+            trace.held_back = "memory" if self.keeper.thrift.left else "sites"
+        if not wanted and not trace.held_back:
+            trace.note("Nothing was reused: the plan computed every step.", first=True)
+        elif trace.held_back == "sites" and not set(trace.notes) - set(self.session.attached.absent):
             trace.note("Nothing was reused: no module that the plan governs was called in the steps that it would have reused.")
-        else:
-            trace.note("Nothing was reused: the plan computed every step.")
 
     def was_computed(self, step: Step, but: Trigger | None = None) -> None:
         """Tell the triggers, all ``but`` one, that a step which they wanted to reuse is computed after all."""

@@ -36,6 +36,8 @@ class Runs:
         self._session = session
         self._by_key: dict[Any, Run] = {}
         self.last: Run | None = None
+        self.begun = 0
+        self._counting = threading.Lock()
 
     def __iter__(self) -> Iterator[Run]:
         return iter(list(self._by_key.values()))
@@ -98,6 +100,9 @@ class Runs:
         self.end(key)
         self._drop_cancelled(key)
         run = self.last = self._by_key[key] = self._session.begin(clock)
+        with self._counting:
+            self.begun += 1
+            run.trace.number = self.begun
         run.lone_before = before.lone_before + 1 if before is not None and before.count == 0 else 0
         return run
 

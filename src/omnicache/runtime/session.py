@@ -142,6 +142,11 @@ class Session:
                 )
 
     @property
+    def begun(self) -> int:
+        """How many runs there were, with that in progress."""
+        return self.runs.begun
+
+    @property
     def trace(self) -> Trace:
         """The newest run's."""
         run = self.runs.newest()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from omnicache.guards import human_bytes
+from omnicache.now import human_seconds
 from omnicache.policy import Seen, Signal
 from omnicache.runtime.step import Step
 
@@ -56,6 +57,11 @@ class Trace:
     """What was given up to stay within the memory that is allowed."""
     wanted_bytes: int = 0
     """What would have been held at most if nothing had been given up; 0 if nothing was."""
+    held_back: str = ""
+    """What kept the plan from reusing what its triggers would have reused: "run" (the run, or its rest, could not be cached),
+    "memory" (the limit) or "sites" (nothing else is known to be at fault); "" if nothing did."""
+    number: int = 1
+    """Which of its session's runs it is, from 1 on."""
     seconds: float = 0.0
     timed: bool = True
     """False where an accelerator did the work: nothing waits for it, so the seconds are those of launching."""
@@ -68,10 +74,15 @@ class Trace:
         self.seconds += seconds
         self.seconds_by_mark.setdefault(record.mark, []).append(seconds)
 
-    def note(self, sentence: str) -> None:
-        """Said once, however often it happens."""
+    def note(self, sentence: str, first: bool = False) -> None:
+        """Said once, however often it happens; ``first``: before all others."""
         if sentence not in self.notes:
-            self.notes.append(sentence)
+            self.notes.insert(0 if first else len(self.notes), sentence)
+
+    @property
+    def reused(self) -> bool:
+        """Whether anything was reused, if only in part."""
+        return any(r.reused or r.partial for r in self.records)
 
     def branches(self) -> list[str | int]:
         return list(dict.fromkeys(r.step.branch for r in self.records))
@@ -110,21 +121,47 @@ class Trace:
         """What triggers are shown of it: the evaluations of the first branch."""
         names = self.branches()
         mine = [r for r in self.records if names and r.step.branch == names[0]]
-        return Seen(tuple(r.step for r in mine), tuple(r.signals for r in mine), tuple(r.error for r in mine))
+        return Seen(
+            tuple(r.step for r in mine),
+            tuple(r.signals for r in mine),
+            tuple(r.error for r in mine),
+            tuple(r.mark == "#" for r in mine),
+        )
 
-    def __str__(self) -> str:
+    def told(self, runs: int = 1) -> str:
+        """What is printed of it; ``runs``: how many there were of its session."""
         if not self.records:
             return f"{self.method}: nothing ran yet." + "".join(f"\n  {n}" for n in self.notes)
-        took = f" in {self.seconds:.2f} s" if self.timed else ""
-        lines = [f"{self.method}: {len(self.records)} evaluations of the denoiser{took}"]
+        took = f" in {human_seconds(self.seconds)}" if self.timed else ""
+        which = "" if runs < 2 else f", the last of {runs} runs" if self.number == runs else f", run {self.number} of {runs}"
+        lines = [f"{self.method}{which}: {len(self.records)} evaluations of the denoiser{took}"]
         for name in self.branches():
             strip = self.strip(name)
             full = strip.count("#")
             lines.append(f"  {strip}  branch {name}: {full} of {len(strip)} computed")
-        saved = ""
-        if self.speedup is not None:
-            saved = f"by its own computed steps about {self.seconds_saved:.2f} s saved, {self.speedup:.2f} times as fast; "
-        lines.append(f"  {saved}at most {human_bytes(self.peak_bytes)} kept")
-        thrift = self.thrift + f" All of it would be {human_bytes(self.wanted_bytes)}." * bool(self.wanted_bytes)
-        lines += [f"  {n}" for n in ([thrift] if self.thrift else []) + self.notes]
+        lines.append(f"  {self._saved()}at most {human_bytes(self.peak_bytes)} kept")
+        lines += [f"  {n}" for n in self.remarks]
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.told()
+
+    @property
+    def remarks(self) -> list[str]:
+        """Its notes, after what was given up for the memory that is allowed."""
+        if not self.thrift:
+            return self.notes
+        first = "Nothing was reused, for want of memory. " * (self.held_back == "memory")
+        return [
+            first + self.thrift + f" All of it would be {human_bytes(self.wanted_bytes)}." * bool(self.wanted_bytes),
+            *self.notes,
+        ]
+
+    def _saved(self) -> str:
+        """What reuse has saved, by an estimate."""
+        if not self.reused:
+            return "nothing saved by reuse; "
+        if self.speedup is None:
+            return ""
+        saved = f"{human_seconds(abs(self.seconds_saved))} {'saved' if self.seconds_saved >= 0 else 'lost'}"
+        return f"by its own computed steps about {saved}, {self.speedup:.2f} times as fast; "

@@ -6,19 +6,19 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from omnicache.policy import Remark, Signal
+from omnicache.policy import Remark
 
 
-def crossed(signal: Signal, threshold: float, rises: Sequence[float]) -> tuple[Remark, ...]:
+def crossed(name: str, threshold: float, rises: Sequence[float]) -> tuple[Remark, ...]:
     """A remark where steps reached ``threshold`` by themselves: what each of ``rises`` adds is more than may be gathered in all.
 
-    The better threshold is above the median of them, so that half of the steps would not have reached it.
+    ``name`` is what rises. The better threshold is above the median of them, so that half of the steps would not have reached it.
     """
     rises = [rise for rise in rises if math.isfinite(rise)]
     over = [rise for rise in rises if rise >= threshold]
     if not over:
         return ()
-    name, middle = type(signal).__name__, statistics.median(rises)
+    middle = statistics.median(rises)
     if len(over) == len(rises):
         said = f"{name} reached the threshold {threshold:g} at all {len(rises)} steps where it was known; the smallest was"
         return (Remark(f"{said} {min(rises):.3g}", len(over), "threshold", threshold, above(middle)),)

@@ -47,7 +47,7 @@ class Above(Trigger):
         return state if decision is Decision.COMPUTE else (reused + 1, spent + worst, 0.0)
 
     def why(self, seen: Seen) -> tuple[Remark, ...]:
-        return crossed(self.signal, self.threshold, seen.worst(self.signal))
+        return crossed(type(self.signal).__name__, self.threshold, seen.worst(self.signal))
 
 
 def _full(count: int, most: int | None) -> bool:

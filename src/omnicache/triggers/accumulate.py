@@ -47,7 +47,8 @@ class Accumulate(Trigger):
         return None if decision is Decision.COMPUTE else state
 
     def why(self, seen: Seen) -> tuple[Remark, ...]:
-        return crossed(self.signal, self.threshold, [float(self._risen(torch.tensor(x))) for x in seen.worst(self.signal)])
+        rises = [float(self._risen(torch.tensor(x))) for x in seen.worst(self.signal)]
+        return crossed(type(self.signal).__name__, self.threshold, rises)
 
     def _risen(self, change: torch.Tensor) -> torch.Tensor:
         """What a change adds."""

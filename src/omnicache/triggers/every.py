@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, value
 from omnicache.schema import Range
 
 
@@ -28,3 +28,7 @@ class Every(Trigger):
             index = step.total - 1 - step.index if self.backwards and step.total is not None else step.index
             due = index % self.interval == self.phase % self.interval
         return (Decision.COMPUTE if due else Decision.REUSE), state
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        said = "At an interval of 1 every step is computed"
+        return (Remark(said, len(seen.steps), "interval", 1, 2),) if self.interval == 1 else ()

@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from omnicache.errors import OmniCacheError
-from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, value
 from omnicache.schema import Range
+from omnicache.triggers._crossed import crossed
 
 
 @value
@@ -36,12 +37,20 @@ class Magnitudes(Trigger):
         total = moment.step.total
         if total is None:
             return Decision.COMPUTE, state
-        index = round(moment.step.index * (len(self.ratios) - 1) / max(total - 1, 1))
         grown, steps, drift = state
-        grown, steps = grown * self.ratios[min(index, len(self.ratios) - 1)], steps + 1
+        grown, steps = grown * self._ratio(moment.step.index, total), steps + 1
         drift += abs(1 - grown)
         small = drift < self.threshold if self.strict else drift <= self.threshold
         return (Decision.REUSE if small and steps <= self.longest else Decision.COMPUTE), (grown, steps, drift)
 
     def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
         return self.init() if decision is Decision.COMPUTE else state
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        rises = [abs(1 - self._ratio(step.index, step.total)) for step in seen.steps[1:] if step.total is not None]
+        return crossed("The calibrated drift", self.threshold, rises)
+
+    def _ratio(self, index: int, total: int) -> float:
+        """Of the step that is as far along a run of ``total`` steps."""
+        nearest = round(index * (len(self.ratios) - 1) / max(total - 1, 1))
+        return self.ratios[min(nearest, len(self.ratios) - 1)]

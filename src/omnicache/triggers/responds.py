@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from omnicache.granularity import Denoiser
-from omnicache.policy import Decision, Moment, Trigger, value
+from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, value
 from omnicache.signals import LatentChange, OutputChange, OutputSize
+from omnicache.triggers._crossed import crossed
 
 MOVED, SINCE = LatentChange("mean"), LatentChange("mean", "computed")
 ANSWERED, SIZE = OutputChange(Denoiser(), "mean"), OutputSize(Denoiser())
@@ -48,3 +49,13 @@ class Responds(Trigger):
     def settle(self, state: Any, moment: Moment, decision: Decision) -> Any:
         gathered, k, distance = state
         return (None, k, distance) if decision is Decision.COMPUTE else (gathered, k, None)
+
+    def why(self, seen: Seen) -> tuple[Remark, ...]:
+        state, rises = self.init(), []
+        for step, signals, computed in zip(seen.steps, seen.signals, seen.computed, strict=True):  # as it was, once more
+            before = state[0]
+            _, state = self.decide(state, Moment(step, signals=signals))
+            if state[0] is not None:
+                rises.append(float((state[0] if before is None else state[0] - before).max()))
+            state = self.settle(state, Moment(step), Decision.COMPUTE if computed else Decision.REUSE)
+        return crossed("The expected change of the output", self.threshold, rises)
