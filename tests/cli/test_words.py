@@ -19,6 +19,7 @@ from omnicache.cli import app
 from omnicache.cli.common import plain_warnings, table_of
 from omnicache.cli.methods import AXES
 from omnicache.cli.record import recorded
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
@@ -155,3 +156,13 @@ def test_a_next_calibration_is_for_the_same_steps_and_guidance(model):
     told = " ".join(json.loads(found)["why_not_faster"] + json.loads(found)["why_not_alike"])
     assert f"omnicache calibrate {model} -m omnicache-optimal -o reuse=0." in told
     assert "--steps 6 --guidance 1.5 --out omnicache-optimal-0." in told and "PIPELINE" not in told
+
+
+def test_check_says_what_a_plan_was_made_for_and_exits_with_2_where_it_is_refused(model):
+    save(12)
+    said = shown("check", model, "x.plan.json")
+    assert "num_inference_steps" in said and "fine" in said and "refused" not in said
+    told = json.loads(shown("check", model, "x.plan.json", "--guidance", "2", "--json"))["differences"]
+    assert {d["what"]: d["verdict"] for d in told} == {"num_inference_steps": "fine", "guidance_scale": "measured elsewhere"}
+    with pytest.raises(OmniCacheError, match=r"num_inference_steps: Its schedule is for another number of steps; plan.for_steps"):
+        shown("check", model, "x.plan.json", "--steps", "20")

@@ -1,4 +1,4 @@
-"""The command line: ``omnicache demo``, ``bench``, ``run``, ``report``, ``calibrate``, ``tune``, ``methods``, ``doctor``."""
+"""The command line, ``omnicache``: each command is a function in a file of its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import omnicache
-from omnicache.cli import bench, calibrate, demo, doctor, methods, report, run, tune
+from omnicache.cli import bench, calibrate, check, demo, doctor, methods, report, run, tune
 from omnicache.cli.common import plain_warnings, say
 from omnicache.errors import OmniCacheError
 
@@ -40,6 +40,7 @@ app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("tune")(tune.tune)
+app.command("check")(check.check)
 app.command("methods")(methods.methods)
 app.command("doctor")(doctor.doctor)
 

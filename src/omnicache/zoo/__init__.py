@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnicache.errors import OmniCacheError
+from omnicache.errors import ALIKE, OmniCacheError
 from omnicache.zoo.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -59,8 +59,10 @@ def path(name: str) -> Path:
             f"the model {name!r} is in the folder zoo/ of OmniCache's repository and not in the installed package; clone the "
             f"repository and run from there, or set OMNICACHE_ZOO to the zoo/ of a clone."
         )
-    near = get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=0.8) or get_close_matches(name, known, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]!r}?" if near else "this installation has none."
+    if near := get_close_matches(name, [*known, *IN_THE_CLONE], n=1, cutoff=ALIKE):
+        hint = f"did you mean {near[0]!r}?"
+    else:
+        hint = f"it has {', '.join(known)}." if known else "this installation has none."
     raise OmniCacheError(f"the zoo has no model {name!r}; {hint}")
 
 
