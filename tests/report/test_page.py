@@ -210,6 +210,28 @@ def test_headline_when_nothing_keeps_the_pictures(tmp_path: Path) -> None:
     assert "Simply taking fewer steps was: 1.20× at 31.0 dB" in text
 
 
+def test_headline_claims_no_speed_of_a_run_that_reused_nothing(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"].append(run("teacache", 2.9, None, computed="#" * STEPS, label="idle", ssim=1.0))
+    page = write(tmp_path, result)
+    assert "1.90 times as fast" in headline(page) and "nothing was reused" in rows(page)["idle"]
+
+
+def test_what_people_can_tell_apart_is_not_kept(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"] = [run("a", 1.84, 25.6), run("fewer-steps", 1.2, 29.0)]
+    page = write(tmp_path, result)
+    assert "No method was both faster and close enough" in headline(page) and "fastest that keeps" not in page
+    assert "at a PSNR of 30 dB or more" in page
+
+
+def test_headline_when_the_best_is_identical(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"] = [run("a", 1.5, None, ssim=1.0)]
+    text = headline(write(tmp_path, result))
+    assert "1.50 times as fast, and identical" in text and "The pictures are identical to the uncached ones" in text
+
+
 def test_a_method_that_loses_the_classes_does_not_keep_the_pictures(tmp_path: Path) -> None:
     result = demo()
     result["runs"].append(run("blind", 2.5, 34.0, class_accuracy=0.5))

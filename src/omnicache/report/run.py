@@ -35,6 +35,11 @@ class Run:
         """Whether this is a method to judge, and not a reference to judge it by."""
         return self.method not in REFERENCES
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a method has reused nothing, so that no speed is its own."""
+        return self.is_cache and bool(self.computed) and not self.computed.strip("#")
+
     @classmethod
     def all(cls, result: dict[str, Any]) -> list[Run]:
         """The runs of a demo's result: methods from the fastest on, then fewer steps, then the run that caches nothing."""
