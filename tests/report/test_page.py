@@ -18,6 +18,8 @@ from omnicache.errors import OmniCacheError
 from omnicache.report import write_calibration, write_grid, write_page
 from omnicache.report._panels import panels
 from omnicache.report.layer_chart import CHOSEN
+from omnicache.report.run import Run
+from omnicache.report.speed_chart import speed_chart
 
 from .browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
 
@@ -412,3 +414,11 @@ def test_page_fits_a_desk_and_a_phone_and_compares(tmp_path: Path) -> None:
         assert one["tiles"] == 24
         assert one["first"] == "omnicache-trajectory" and one["second"] == one["wanted"] != one["first"]
     assert seen[1280]["columns"] == 9 and seen[390]["columns"] == 3
+
+
+def test_one_disturbed_repeat_does_not_take_the_room_of_the_chart() -> None:
+    runs = Run.all({"runs": [run("a", 1.5, 35.0, speedup_spread=[1.4, 9.3]), run("b", 4.0, 31.0)]})
+    chart = speed_chart(runs, None)
+    assert chart is not None
+    shown = [layer["encoding"].get("x", {}).get("scale", {}) for layer in chart.to_dict()["layer"]]
+    assert max(scale["domain"][1] for scale in shown if scale) < 5.2

@@ -56,7 +56,9 @@ class Run:
 
     @classmethod
     def _read(cls, raw: dict[str, Any], name: str, ambiguous: bool) -> Run:
-        options = ", ".join(f"{key}={_human.plain(value)}" for key, value in (raw.get("options") or {}).items())
+        options = ", ".join(
+            f"{key}={_human.plain(value)}" for key, value in (raw.get("options") or {}).items() if value is not None
+        )
         between = raw.get("speedup_spread")
         compute, psnr, ssim = _number(raw, "compute_fraction"), _number(raw, "psnr"), _number(raw, "ssim")
         if psnr is None and raw.get("psnr") is None and (raw["method"] == "none" or (ssim or 0) >= 1 or (compute or 0) >= 1):

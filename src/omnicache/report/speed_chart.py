@@ -49,6 +49,10 @@ def speed_key(runs: list[Run], best: Run | None) -> list[tuple[str, str]]:
     return [(kind, words) for kind, (words, there) in found.items() if there]
 
 
+FAR = 1.2
+"""Times the largest speedup up to which spreads are drawn."""
+
+
 @dataclass(frozen=True)
 class _Point:
     run: Run
@@ -67,7 +71,8 @@ class _Frame:
 
     @classmethod
     def around(cls, points: list[_Point], width: int, height: int) -> _Frame:
-        xs = [1.0, *(p.low for p in points), *(p.high for p in points)]
+        most = FAR * max(p.x for p in points)  # one repeat that was disturbed would else take most of the room
+        xs = [1.0, *(p.low for p in points), *(min(p.high, most) for p in points)]
         return cls(_padded(xs, 0.06), _padded([p.y for p in points], 0.10), width, height)
 
     def chart(self, rows: list[dict[str, Any]]) -> Any:
@@ -125,7 +130,7 @@ def _line(frame: _Frame, line: list[_Point]) -> list[Any]:
 def _points(frame: _Frame, points: list[_Point], kinds: dict[str, str]) -> list[Any]:
     layers = []
     for kind, token in LOOKS.items():
-        rows = [{"x": p.x, "y": p.y, "low": p.low, "high": p.high} for p in points if kinds[p.run.name] == kind]
+        rows = [{"x": p.x, "y": p.y, "low": p.low, "high": min(p.high, frame.xs[1])} for p in points if kinds[p.run.name] == kind]
         if rows:
             colour, chart = COLOURS[token], frame.chart(rows)
             rule = chart.mark_rule(color=colour, opacity=0.5, strokeWidth=1.5)
@@ -142,7 +147,7 @@ def _names(frame: _Frame, points: list[_Point], kinds: dict[str, str], line: lis
     narrow = frame.width < 500
     wanted: list[Wanted] = []
     for p in sorted(points, key=lambda p: (not p.run.is_cache, -p.y)):
-        ends = (frame.place(p.low, p.y)[0], frame.place(p.high, p.y)[0])
+        ends = (frame.place(p.low, p.y)[0], frame.place(min(p.high, frame.xs[1]), p.y)[0])
         wanted.append((frame.place(p.x, p.y), ends, _short(p.run.name, 26 if narrow else 44), LOOKS[kinds[p.run.name]]))
     if line:
         end = frame.place(line[-1].x, line[-1].y)
