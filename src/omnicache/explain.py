@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from omnicache.asked import Asked
 from omnicache.errors import OmniCacheError
 from omnicache.guards import limit_for
-from omnicache.now import human_seconds
 from omnicache.plan import Plan
 from omnicache.policy import Remark
 from omnicache.registry import METHODS
 from omnicache.runtime.trace import Trace
 from omnicache.schema import Choice, Range
+from omnicache.words import seconds
 
 MUCH = 0.5
 """Share of computed evaluations from which on it is said why they were."""
@@ -109,7 +109,7 @@ def _longest(trace: Trace) -> str:
     took = [(next(by[record.mark]) - each[record.mark], i, record.mark) for i, record in enumerate(trace.records)]
     longer, at, mark = max(took)
     first = "; the first of a process warms up, so draw once more" if at == 0 else ""
-    return f"Number {at + 1} took {human_seconds(longer + each[mark])}, where {human_seconds(each[mark])} is the median{first}."
+    return f"Number {at + 1} took {seconds(longer + each[mark])}, where {seconds(each[mark])} is the median{first}."
 
 
 def _counted(modules: int) -> str:

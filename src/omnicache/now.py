@@ -1,4 +1,4 @@
-"""The clock that everything is timed by, and how people are told of its seconds."""
+"""The clock that everything is timed by."""
 
 from __future__ import annotations
 
@@ -18,11 +18,3 @@ def now() -> float:
     elif torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def human_seconds(seconds: float) -> str:
-    """``0.0123`` as ``"12 ms"``: in milliseconds below a second."""
-    ms = 1e3 * seconds
-    if ms >= 999.5:
-        return f"{seconds:.2f} s"
-    return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms" if ms >= 0.95 else f"{ms:.2f} ms"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from omnicache import schema, weights
+from omnicache import schema, weights, words
 from omnicache.errors import OmniCacheError, nearest
 from omnicache.guards import Guards
 from omnicache.kept.files import whole
@@ -234,14 +234,18 @@ class Plan:
     def __repr__(self) -> str:
         return f"<Plan {self.describe()}>"
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def describe(self) -> str:
-        """The plan in words, one clause a line."""
-        lines = [self.method + (f" for {self.made_for.get('model')}" if self.made_for else "")]
-        for p in self.policies:
-            parts = [f"compute when {p.when}", f"at {p.where}", f"else {p.how}"]
-            parts += [f"but for {p.which}"] * (p.which is not None) + [f"fix with {type(p.fix).__name__}"] * (p.fix is not None)
-            lines.append("  " + ", ".join(parts))
-        return "\n".join(lines)
+        """The plan in words: its method and options, what it was made for, what was measured, and a clause a line."""
+        fits, reached = words.fits(self.made_for), words.reached(self.measured)
+        lines = [self.method + words.few_options(self.options) + (f" for {fits}" if fits else "")]
+        lines += [f"  {reached}"] if reached else []
+        lines += [f"  {self.steps:.0%} of the sampler's steps are run"] if self.steps < 1 else []
+        lines += [f"  {words.clause(p)}" for p in self.policies[: words.FEW]]
+        more = len(self.policies) - words.FEW
+        return "\n".join(lines + [f"  … and {more} clause{'s' * (more > 1)} more"] * (more > 0))
 
 
 def _for_steps(part: Any, total: int) -> Any:

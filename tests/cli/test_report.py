@@ -85,6 +85,10 @@ def test_another_method_on_the_same_run(model, tmp_path):
     other = ["-m", "taylorseer", "-o", "interval=3", "--pairs", "1", "--out", str(tmp_path / "other")]
     found = told("report", str(tmp_path / "run"), *other)
     assert found["method"] == "taylorseer" and Path(found["page"]).parent == tmp_path / "other" and len(found["psnr"]) == 1
+    page, run, out = Path(found["page"]).read_text(encoding="utf-8"), tmp_path / "run", tmp_path / "other"
+    assert f"omnicache report {run} -m taylorseer --pairs 1 --out {out} -o interval=3" in page, (
+        "all that was asked for is said again"
+    )
     with pytest.raises(OmniCacheError, match="-o gives an option of a method; say which"):
         told("report", str(tmp_path / "run"), "-o", "interval=3")
 
@@ -98,7 +102,7 @@ def test_a_tuned_plan_is_reported_by_its_file_alone(model, tmp_path):
     found = told("report", path, "--pairs", "1")
     page = Path(found["page"]).read_text(encoding="utf-8")
     assert Path(found["page"]).parent == tmp_path / "plans" and found["model"] == model and len(found["psnr"]) == 4
-    assert "The ring is around the one of this page: omnicache-optimal, 4 of 8." in page
+    assert "The ring is around the plan of this page, omnicache-optimal, 4 of 8: 2.00 times as fast at 24.0 dB there." in page
     assert "Why these steps" not in page
 
 

@@ -157,6 +157,19 @@ def test_where_no_other_setting_is_known_a_search_is_proposed():
     assert told.likeness[-1] == f"No gentler setting of fora is known; search: {search}"
 
 
+def test_it_says_on_which_side_of_the_bar_the_pictures_are():
+    pipe, found = studied("fora", Painter(dit()), interval=2)
+
+    def said(*psnr):
+        drawn = tuple(dataclasses.replace(one, psnr=db) for one, db in zip(found.drawn, psnr, strict=True))
+        return diagnose(pipe, dataclasses.replace(found, drawn=drawn)).likeness[0]
+
+    assert said(20.0, 24.0).endswith("at 22.0 dB (20.0 to 24.0 on 2 inputs): below 30 dB people can tell them apart.")
+    assert said(31.0, 35.0).endswith("at 33.0 dB (31.0 to 35.0 on 2 inputs): from 30 dB on they are hard to tell apart.")
+    assert "(30.0 to identical on 2 inputs)" in said(30.0, 100.0)
+    assert said(100.0, 100.0) == "Pictures are identical to the uncached ones, on all 2 inputs."
+
+
 def test_what_pipelines_return_as_pictures():
     drawn = torch.rand(2, 3, 4, 6)
     assert torch.equal(pictures(SimpleNamespace(images=drawn)), drawn) and torch.equal(pictures((drawn,)), drawn)

@@ -18,6 +18,8 @@ from omnicache.errors import OmniCacheError
 from omnicache.report import write_calibration, write_grid, write_page
 from omnicache.report._panels import panels
 from omnicache.report.layer_chart import CHOSEN
+from omnicache.report.run import Run
+from omnicache.report.speed_chart import speed_chart
 
 from .browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
 
@@ -210,6 +212,28 @@ def test_headline_when_nothing_keeps_the_pictures(tmp_path: Path) -> None:
     assert "Simply taking fewer steps was: 1.20× at 31.0 dB" in text
 
 
+def test_headline_claims_no_speed_of_a_run_that_reused_nothing(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"].append(run("teacache", 2.9, None, computed="#" * STEPS, label="idle", ssim=1.0))
+    page = write(tmp_path, result)
+    assert "1.90 times as fast" in headline(page) and "nothing was reused" in rows(page)["idle"]
+
+
+def test_what_people_can_tell_apart_is_not_kept(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"] = [run("a", 1.84, 25.6), run("fewer-steps", 1.2, 29.0)]
+    page = write(tmp_path, result)
+    assert "No method was both faster and close enough" in headline(page) and "fastest that keeps" not in page
+    assert "at a PSNR of 30 dB or more" in page
+
+
+def test_headline_when_the_best_is_identical(tmp_path: Path) -> None:
+    result = demo()
+    result["runs"] = [run("a", 1.5, None, ssim=1.0)]
+    text = headline(write(tmp_path, result))
+    assert "1.50 times as fast, and identical" in text and "The pictures are identical to the uncached ones" in text
+
+
 def test_a_method_that_loses_the_classes_does_not_keep_the_pictures(tmp_path: Path) -> None:
     result = demo()
     result["runs"].append(run("blind", 2.5, 34.0, class_accuracy=0.5))
@@ -390,3 +414,11 @@ def test_page_fits_a_desk_and_a_phone_and_compares(tmp_path: Path) -> None:
         assert one["tiles"] == 24
         assert one["first"] == "omnicache-trajectory" and one["second"] == one["wanted"] != one["first"]
     assert seen[1280]["columns"] == 9 and seen[390]["columns"] == 3
+
+
+def test_one_disturbed_repeat_does_not_take_the_room_of_the_chart() -> None:
+    runs = Run.all({"runs": [run("a", 1.5, 35.0, speedup_spread=[1.4, 9.3]), run("b", 4.0, 31.0)]})
+    chart = speed_chart(runs, None)
+    assert chart is not None
+    shown = [layer["encoding"].get("x", {}).get("scale", {}) for layer in chart.to_dict()["layer"]]
+    assert max(scale["domain"][1] for scale in shown if scale) < 5.2

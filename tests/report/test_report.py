@@ -17,9 +17,10 @@ from omnicache.measure.speed import Timed
 from omnicache.measure.study import study
 from omnicache.report import write_report
 from omnicache.report.both_paths import both_paths
+from omnicache.report.report import tried
 from omnicache.report.study_page import About, write_study
 from omnicache.report.trials import trial_rows
-from omnicache.report.words import clauses, glosses
+from omnicache.report.words import options, sentences
 
 from ..methods.tiny import Pipe, dit
 from .browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
@@ -80,7 +81,7 @@ def test_the_first_line_is_the_answer(found, page):
     ratio, like = found.study.speed["speedup"], sum(found.study.psnr) / 2
     first = text(page[: page.index("</h1>")] + "</h1>")
     assert first.endswith(
-        f"{ratio['median']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f}, 2 pairs), {like:.1f} dB"
+        f"{ratio['median']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f}, 2 pairs), {like:.1f} dB on 2 inputs"
     )
     assert page.count("<h1") == 1 and f"<title>{ratio['median']:.2f} times as fast, {like:.1f} dB" in page
 
@@ -106,8 +107,8 @@ def test_everything_that_was_measured_is_there(found, page):
     for title in ("The error so far", "The error of each step", "What was computed", "How far it strayed", "From noise to result"):
         assert f"<h3>{title}</h3>" in page
     assert "Memory over time" in said and "10 steps · <i>here</i>" in said
-    assert re.search(r"Compute when First\(1\) or Every\(3, phase=0, backwards=True\), at Attention and MLP; else Hold\.", said)
-    assert "interval = 3" in said and "omnicache report run" in said
+    assert "Compute when: every n-th step, at attention and MLP, else hold." in said
+    assert "interval = 3 The paper's N." in said and "omnicache report run" in said
 
 
 def test_each_input_can_be_compared(page):
@@ -117,7 +118,7 @@ def test_each_input_can_be_compared(page):
 
 def test_the_search_is_shown_with_the_chosen_one_in_it(page):
     assert "4 settings were measured; nothing is both faster and closer than the 3 on the line." in text(page)
-    assert "The ring is around the one of this page: fora, interval=3." in text(page)
+    assert "The ring is around the plan of this page, fora, interval=3." in text(page)
     charts = re.findall(r'<svg [^>]*aria-label="Speedup against PSNR of 4 settings.*?</svg>', page, flags=re.DOTALL)
     assert len(charts) == 2 and all(chart.count('stroke="var(--path-2)"') == 2 for chart in charts)
 
@@ -132,9 +133,15 @@ def test_the_page_is_one_small_file_without_addresses_and_clashes(page):
 def test_a_pipeline_that_makes_no_pictures(tmp_path):
     path = write_report(Pipe(dit()), "taylorseer", [1, 2], tmp_path, pairs=1, interval=4, num_inference_steps=8)
     said = text(path.read_text(encoding="utf-8"))
-    assert path == tmp_path / "report.html" and re.search(r"times as fast \(one pair\), latents [\d.]+% off", said)
+    assert path == tmp_path / "report.html" and re.search(r"times as fast \(one pair\), latents [\d.]+% off on 2 inputs", said)
     assert "The pipeline makes no pictures" in said and "8 steps · 2 inputs" in said
-    assert f"write_report(pipe, 'taylorseer', inputs, {str(tmp_path)!r}, interval=4, num_inference_steps=8)" in said
+    again = html.unescape(re.search(r"<code>(.*?)</code>", path.read_text(encoding="utf-8"), re.DOTALL)[1])
+    assert again.endswith(
+        f"write_report(pipe, 'taylorseer', inputs, {str(tmp_path)!r}, interval=4, num_inference_steps=8, pairs=1)"
+    )
+    path.unlink()
+    exec(again.replace("pipe = ...", "pipe = Pipe(dit())"), globals())
+    assert path.exists(), "what is said runs, but for the pipeline, which nobody can write down"
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_drawn(tmp_path):
@@ -162,12 +169,80 @@ def test_trials_know_what_beats_them():
     assert rows["fora, interval=3"]["verdict"] == "even" and rows["fora, interval=3"]["frontier"]
 
 
+def said_of(plan) -> list[str]:
+    return [", ".join(" ".join(part) for part in sentence) for sentence in sentences(plan)]
+
+
 def test_plans_in_words():
     plan = plan_of("taylorseer", interval=4)
-    assert clauses(plan) == ["Compute when First(3) or Every(4), at Stack; else Residual(Taylor(since=2))."]
-    assert ("Every(4)", "Computes one step in 4.") in glosses(plan)
-    assert clauses(plan_of("fewer-steps", ratio=0.5)) == ["Run 50% of the sampler's steps, and cache nothing."]
-    assert "at spatial attention; else Hold." in clauses(plan_of("pab"))[0]
+    assert said_of(plan) == ["Compute when: the first steps, then every n-th, at attention and MLP, or the stack, else Taylor"]
+    assert ("interval = 4", "One computed step in so many, counted from the last computed one.") in options(plan)
+    assert ("warmup = 1, tail = 1", "Computed steps at the start and at the end; 1.") in options(plan_of("teacache"))
+    assert said_of(plan_of("fewer-steps", ratio=0.5)) == ["Run 50% of the sampler's steps, and cache nothing"]
+    assert said_of(plan_of("none")) == []
+    assert len(said_of(plan + plan_of("omnicache-md"))) == 2
+
+
+def test_plans_of_no_known_method_are_told_by_their_parts():
+    mine = dataclasses.replace(plan_of("pab"), method="mine")
+    assert said_of(mine)[0].endswith("one step in 2, at: spatial attention, else: the last computed value, unchanged")
+
+
+def test_where_nothing_was_reused_no_speed_is_claimed_and_one_path_is_not_drawn_as_two(tmp_path):
+    pipe = painter()
+    plan = plan_of("teacache", threshold=1e-9)
+    found = diagnose(pipe, study(pipe, plan, ["fox", "cat"], {"num_inference_steps": 8}, pairs=1))
+    page = write_study(timed(found, 1.31, 1.0), About("tiny"), tmp_path).read_text(encoding="utf-8")
+    said = text(page)
+    assert "<title>Nothing was reused: it is as fast as uncached" in page
+    assert "teacache Nothing was reused: it is as fast as uncached All 8 steps were computed. The pictures are identical" in said
+    assert "reached the threshold 1e-09" in said[: said.index("Does it still look right?")], "why, and what to try"
+    assert "times as fast, identical" not in said and "1.31 times" not in said and "100.0 dB" not in said
+    assert "From noise to result" not in said and "as large as it is" not in said
+    assert found.tried is None and found.speed[0].startswith("Nothing was reused, so it is as fast as uncached:")
+    assert found.likeness == ("Pictures are identical to the uncached ones, on all 2 inputs.",)
+
+
+TUNED = {
+    "goal": "psnr=32",
+    "chosen": {"label": "fora, interval=3", "psnr": 35.7, "speedup": 3.16},
+    "held_out": {
+        "psnr": {"mean": 27.1, "low": 26.5, "high": 27.8},
+        "inputs": 2,
+        "speedup": {"median": 3.0, "low": 2.5, "high": 3.4},
+    },
+    "tried": TRIED,
+}
+
+
+def test_a_tuned_plan_says_its_goal_and_of_which_inputs_each_figure_is(found, tmp_path):
+    plan = found.study.plan.with_measured(tuned=TUNED)
+    about = About("tiny", **tried(plan))
+    tuned = dataclasses.replace(found, study=dataclasses.replace(found.study, plan=plan))
+    said = text(write_study(tuned, about, tmp_path).read_text(encoding="utf-8"))
+    assert (
+        "It was tuned for 32 dB or more. The search found it 3.00 times as fast (2.50 to 3.40) and 27.1 dB (26.5 to 27.8)" in said
+    )
+    assert "on 2 inputs that it was not chosen by; on those that it was, 3.16 times as fast and 35.7 dB." in said
+    assert "On inputs that it was not chosen by it is below its goal of 32 dB" in said
+    assert "All figures of this chart are of the inputs that the search chose by, and so differ from those above." in said
+    for words in ("worse than fewer steps, or slower than no cache", "the plan of this page", "from 30 dB on hard to tell apart"):
+        assert words in said[said.index("What else was tried") :], "the marks of the chart have a key"
+
+
+def test_identical_settings_are_named_and_not_drawn(found, tmp_path):
+    rows = ({"label": "teacache, threshold=0", "speedup": 1.1, "psnr": 100.0}, *TRIED)
+    said = text(write_study(found, About("tiny", tried=rows), tmp_path).read_text(encoding="utf-8"))
+    assert "Identical to the uncached, so not drawn: teacache, threshold=0." in said
+
+
+def test_heat_maps_follow_the_colours_of_the_page(page):
+    maps = re.findall(r'<svg [^>]*aria-label="(?:Heat map|[\d.]+% at most).*?</svg>', page, flags=re.DOTALL)
+    assert len(maps) == 2
+    for one in maps:
+        fills = set(re.findall(r'fill="([^"]+)"', one))
+        assert "var(--heat)" in fills and not any(f.startswith(("#", "rgb")) for f in fills), fills
+        assert "Symbol legend" in one, "a key says what the shades are"
 
 
 SLIDE = """

@@ -19,10 +19,9 @@ from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
 from omnicache.measure.study import study
 from omnicache.plan import Plan
-from omnicache.report.report import setting, tried
+from omnicache.report.report import PAIRS, setting, tried
 from omnicache.report.study_page import About, write_study
 
-PAIRS = 5
 MOST = 4
 """Inputs that are drawn."""
 
@@ -54,12 +53,15 @@ def report(
     say = (lambda what: None) if as_json else (lambda what: err.print(what, markup=False))
     words = asked_as(record.model, method or str(run / PLAN if run.is_dir() else run), option, steps)
     found = diagnose(loaded, study(loaded, plan, asked, call, labels=names, seed=record.seed, pairs=pairs, done=say), words)
-    given = {"-m": method, "--model": model, "--steps": steps, "--pairs": pairs if pairs != PAIRS else None}
+    given = {"-m": method, "--model": model, "--steps": steps, "--pairs": pairs if pairs != PAIRS else None, "--out": out}
     asked_for = [(name, str(value)) for name, value in given.items() if value is not None]
     asked_for += [("-o", one) for one in option] + [("-i", one) for one in inputs]
     again = shlex.join(["omnicache", "report", str(run), *(part for pair in asked_for for part in pair)])
     command = f"{record.command}\n{again}" if record.command else again
-    compared = {"tried": record.tried, "chosen": record.chosen if method is None else ""} if record.tried else tried(plan)
+    compared = tried(plan)
+    if record.tried:
+        whose = f"the pictures of {' '.join(record.command.split()[:2])}"
+        compared = {"tried": record.tried, "chosen": record.chosen if method is None else "", "whose": whose}
     page = write_study(found, About(record.model, setting(found, call), command, **compared), folder)
     measured = found.study
     if as_json:

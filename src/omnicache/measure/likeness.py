@@ -9,6 +9,8 @@ from omnicache.measure.psnr import psnr
 
 EQUAL = 100.0
 """PSNR in dB of pictures that are the same, which would make every mean infinite."""
+ALIKE = 30.0
+"""PSNR in dB from which on pictures are hard to tell apart, side by side; below it people can."""
 
 
 def likeness(made: Tensor, base: Tensor) -> Tensor:

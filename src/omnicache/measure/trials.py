@@ -18,6 +18,7 @@ from omnicache.measure.speed import pair
 from omnicache.measure.study import Study
 from omnicache.plan import Plan
 from omnicache.registry import METHODS, in_words
+from omnicache.words import decibels
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Tried:
     before: float | None
 
     def __str__(self) -> str:
-        like = "" if self.psnr is None else f" and {self.psnr:.1f} dB instead of {self.before:.1f} dB"
+        like = ""
+        if self.psnr is not None and self.before is not None:
+            like = f" and {decibels(self.psnr)} instead of {decibels(self.before)}"
         return f"Tried on the first input: with {self.words} it is {self.speedup:.2f} times as fast (one pair){like}."
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
+from omnicache import words
 from omnicache.guards import human_bytes
 
 MISSING = "–"
 
 
 def seconds(value: float | None) -> str:
-    if value is None:
-        return MISSING
-    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+    return MISSING if value is None else words.seconds(value)
 
 
 def times(value: float | None) -> str:
@@ -27,11 +24,14 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.0f}%"
 
 
+def decibels(value: float | None) -> str:
+    """PSNR with its unit; equal pictures have an infinite one."""
+    return MISSING if value is None else words.decibels(value)
+
+
 def decibel(value: float | None) -> str:
-    """PSNR without its unit; equal pictures have an infinite one."""
-    if value is None:
-        return MISSING
-    return "identical" if math.isinf(value) else f"{value:.1f}"
+    """PSNR without its unit."""
+    return decibels(value).removesuffix(" dB")
 
 
 def three_digits(value: float | None) -> str:

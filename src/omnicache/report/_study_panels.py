@@ -14,6 +14,9 @@ from omnicache.report.step_chart import step_chart
 from omnicache.report.trajectories import path_colours, trajectories
 
 MARKS = {"not computed": COLOURS["accent"], "computed": COLOURS["muted"]}
+"""What dots of the two kinds are."""
+SAME = 1e-6
+"""Relative error up to which two runs are the same but for rounding."""
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -21,21 +24,23 @@ def error_panels(study: Study) -> list[Panel]:
     """How far the run strays, step by step."""
     one, found = study.drawn[0], []
     marks = one.look.run.computed
-    if any(study.errors):
+    if max(study.errors, default=0.0) > SAME:
         many = f", the mean over {len(study.drawn)} inputs" if len(study.drawn) > 1 else ""
         text = f"How far the latents are from the uncached run's after each step{many}. What is done early is carried along."
         errors = [100 * e for e in study.errors]
         chart = step_chart(errors, marks, "error of the latents (%)")
         alt = f"Error of the latents: {errors[-1]:.1f} % after the last step"
-        found.append(Panel("error", "The error so far", text, MARKS, alt, chart))
+        found.append(Panel("error", "The error so far", text, _dots(marks), alt, chart))
     strayed = [100 * e for e in one.look.strayed]
-    if any(e > 0 for e in strayed):
-        before = f", before {study.repair} repairs it" if study.repair else ""
+    if any(e > 100 * SAME for e in strayed):
+        before = ", before the plan corrects it" if study.repair else ""
         text = f"How far the denoiser's output is from the whole model's on the same latents{before}. "
         text += "Short steps carry little of it into the latents."
         chart = step_chart(strayed, marks, "error of the step (%)")
         worst = max(e for e in strayed if math.isfinite(e))
-        found.append(Panel("strayed", "The error of each step", text, MARKS, f"Error of each step, at most {worst:.0f} %", chart))
+        found.append(
+            Panel("strayed", "The error of each step", text, _dots(marks), f"Error of each step, at most {worst:.0f} %", chart)
+        )
     return found
 
 
@@ -60,9 +65,9 @@ def layer_panels(study: Study) -> list[Panel]:
 
 
 def path_panel(study: Study) -> list[Panel]:
-    """The path of the first input without and with the plan; nothing where no latents were seen."""
+    """The path of the first input without and with the plan; nothing where no latents were seen, or both are one path."""
     one = study.drawn[0]
-    if len(one.path) < 3 or len(one.look.latents) < 3:
+    if len(one.path) < 3 or len(one.look.latents) < 3 or max(one.errors, default=1.0) < SAME:
         return []
     points, times = both_paths(one.path, one.look.latents)
     larger = f" The distance between the two is drawn {times} times as large as it is." if times > 1 else ""
@@ -78,6 +83,13 @@ def memory_panel(study: Study) -> list[Panel]:
     if not any(held):
         return []
     unit, size = next(((unit, size) for unit, size in UNITS if max(held) >= size), ("bytes", 1))
-    chart = step_chart([n / size for n in held], study.drawn[0].look.run.computed, f"kept ({unit})")
+    marks = study.drawn[0].look.run.computed
+    chart = step_chart([n / size for n in held], marks, f"kept ({unit})")
     text = "What the cache holds after each step. Values go when no later step asks for them."
-    return [Panel("memory", "Memory over time", text, MARKS, f"Memory kept, at most {max(held) / size:.1f} {unit}", chart)]
+    return [Panel("memory", "Memory over time", text, _dots(marks), f"Memory kept, at most {max(held) / size:.1f} {unit}", chart)]
+
+
+def _dots(marks: str) -> dict[str, str]:
+    """The key of a chart over the steps of a run: the kinds of dots that are in it."""
+    there = {"not computed": bool(set(marks) - {"#"}), "computed": "#" in marks}
+    return {name: colour for name, colour in MARKS.items() if there[name]}

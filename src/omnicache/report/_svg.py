@@ -17,6 +17,7 @@ COLOURS = {
     "accent": "#0b6b5d",
     "soft": "#848a92",
     "warn": "#9a4708",
+    "heat": "#0b4a45",
     "path-1": "#0c7263",
     "path-2": "#c2571a",
     "path-3": "#5a53b5",

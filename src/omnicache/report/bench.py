@@ -11,11 +11,10 @@ from omnicache.report import _human
 from omnicache.report._picture import FRAMES_A_SECOND, clips, data_uris
 from omnicache.report._svg import inline, vega_svg
 from omnicache.report._template import render, written
-from omnicache.report.frontier_chart import LOST, frontier_chart, method_chart
+from omnicache.report.frontier_chart import LOST, frontier_chart, frontier_key, method_chart, same
 from omnicache.report.verdict import ALIKE
+from omnicache.words import SAME
 
-SAME = 99.0
-"""dB from which pictures are called identical: equal ones are counted as 100."""
 FEW = 24
 """Rows of pictures above which fewer of them are shown in each."""
 
@@ -62,6 +61,8 @@ def write_bench(result: dict[str, Any], pictures: dict[str, Tensor], out: Path) 
         uncached=_uncached(result),
         has_kid=any(row.get("kid") for row in result["rows"]),
         charts=charts,
+        same=same(result["rows"]),
+        chart_key=frontier_key(result["rows"]),
         small=small,
         partly=[one for one in judged if one not in lost and one["worse"]],
         memory=[
@@ -109,14 +110,14 @@ def _best(result: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         return f"No cached setting is sure to be hard to tell apart from the uncached {result['unit']}s ({ALIKE:g} dB)."
     best = max(caches, key=lambda row: row["speedup"]["median"])
     said = f"The fastest setting that stays hard to tell apart from the uncached {result['unit']}s is {best['label']}: "
-    said += f"{_human.times(best['speedup']['median'])} at {_decibel(best)} dB."
+    said += f"{_human.times(best['speedup']['median'])} at {_decibels(best)}."
     if fewer:
-        said += f" Of fewer steps it is {_human.times(fewer['speedup']['median'])} at {_decibel(fewer)} dB."
+        said += f" Of fewer steps it is {_human.times(fewer['speedup']['median'])} at {_decibels(fewer)}."
     return said
 
 
-def _decibel(row: dict[str, Any]) -> str:
-    return f"{row['psnr']['mean']:.1f}"
+def _decibels(row: dict[str, Any]) -> str:
+    return _human.decibels(row["psnr"]["mean"])
 
 
 def _said(one: dict[str, Any]) -> str:
@@ -133,7 +134,7 @@ def _said(one: dict[str, Any]) -> str:
 
 def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[str, Any]:
     """A row in words."""
-    same, kid, verdict = row["psnr"]["mean"] >= SAME, row.get("kid"), row["verdict"]
+    equal, kid, verdict = row["psnr"]["mean"] >= SAME, row.get("kid"), row["verdict"]
     ahead = row["lead"] if verdict != "reference" else None
     return {
         "label": row["label"],
@@ -141,8 +142,8 @@ def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[st
         "settings": _said(method) if method else "",
         "speedup": _human.times(row["speedup"]["median"]),
         "speed_span": _span(row["speedup"], 2) if row["pairs"] > 1 else "",
-        "psnr": "identical" if same else f"{row['psnr']['mean']:.1f}",
-        "psnr_span": "" if same else _span(row["psnr"], 1),
+        "psnr": _human.decibel(row["psnr"]["mean"]),
+        "psnr_span": "" if equal else _span(row["psnr"], 1),
         "lead": f"{ahead['mean']:+.1f}" if ahead else "",
         "lead_span": _span(ahead, 1, signed=True) if ahead else "",
         "fewer": f"{ahead['fewer']:.1f}" if ahead else "",
@@ -178,5 +179,5 @@ def _span(found: dict[str, float], digits: int, times: float = 1.0, signed: bool
 
 def _words(rows: list[dict[str, Any]]) -> str:
     edge = [row for row in rows if row["frontier"]]
-    said = [f"{row['label']} {_human.times(row['speedup']['median'])} at {_decibel(row)} dB" for row in edge]
+    said = [f"{row['label']} {_human.times(row['speedup']['median'])} at {_decibels(row)}" for row in edge]
     return "Speedup against PSNR; nothing is both faster and closer than: " + ", ".join(said)

@@ -78,9 +78,7 @@ def _save(frames: list[Any], path: Path) -> None:
 
 
 def _figures(run: Run) -> str:
-    psnr = _human.decibel(run.psnr)
-    unit = " dB" if psnr not in ("identical", _human.MISSING) else ""
-    return f"{_human.times(run.speedup)}\n{psnr}{unit}".replace("×", "x")  # the font has no multiplication sign
+    return f"{_human.times(run.speedup)}\n{_human.decibels(run.psnr)}".replace("×", "x")  # the font has no multiplication sign
 
 
 def _width(text: str) -> int:

@@ -12,6 +12,7 @@ from omnicache.report._labels import Wanted, place_labels
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 from omnicache.report.verdict import ALIKE
+from omnicache.words import SAME
 
 TICKS = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 LOST = ("worse", "slower")
@@ -23,7 +24,7 @@ def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int
     Fewer steps are a dashed line. Settings that lose to them are hollow, what nothing beats is joined by a line and named; the one
     whose label is ``chosen`` has a ring around it.
     """
-    points = [row for row in rows if row["method"] != "none"]
+    points = drawn(rows)
     frame = Frame.around(points, width, height)
     caches, fewer = [r for r in points if r["method"] != "fewer-steps"], [r for r in points if r["method"] == "fewer-steps"]
     edge = sorted((row for row in points if row["frontier"]), key=speed)
@@ -42,11 +43,46 @@ def frontier_chart(rows: Sequence[dict[str, Any]], width: int = 880, height: int
     return need("altair").layer(*layers).properties(width=width, height=height)
 
 
+def frontier_key(rows: Sequence[dict[str, Any]], chosen: str = "") -> list[tuple[str, str]]:
+    """What the marks of :func:`frontier_chart` mean, of those that are in it: the class of each, and words."""
+    points = drawn(rows)
+    caches = [row for row in points if row["method"] != "fewer-steps"]
+    low, high = Frame.around(points, 1, 1).ys
+    found = {
+        "edge": ("nothing is both faster and closer", [row for row in caches if row["frontier"]]),
+        "others": ("another setting", [row for row in caches if not row["frontier"] and row["verdict"] not in LOST]),
+        "hollow": (
+            "worse than fewer steps, or slower than no cache",
+            [row for row in caches if not row["frontier"] and row["verdict"] in LOST],
+        ),
+        "dash": ("fewer steps", len(points) > len(caches)),
+        "ring": ("the plan of this page", [row for row in points if row["label"] == chosen]),
+        "alike": (alike_line(), low < ALIKE < high),
+    }
+    return [(kind, words) for kind, (words, there) in found.items() if there]
+
+
+def drawn(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The settings that have a place on the chart: not the one that caches nothing, nor those that are identical."""
+    return [row for row in rows if row["method"] != "none" and row["psnr"]["mean"] < SAME]
+
+
+def same(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence on the settings that are left out, as they are identical; "" if there are none."""
+    left = [row["label"] for row in rows if row["method"] != "none" and row["psnr"]["mean"] >= SAME]
+    return f"Identical to the uncached, so not drawn: {', '.join(left)}." if left else ""
+
+
+def alike_line() -> str:
+    """What the line at :data:`ALIKE` says."""
+    return f"from {ALIKE:g} dB on hard to tell apart"
+
+
 def method_chart(name: str, rows: Sequence[dict[str, Any]], width: int = 240, height: int = 130) -> Any:
     """An altair chart of one method's settings and of fewer steps, both as lines; the axes are the same for all methods."""
-    points = [row for row in rows if row["method"] != "none"]
+    points = drawn(rows)
     frame = Frame.around(points, width, height)
-    mine = sorted((row for row in rows if row["method"] == name), key=speed)
+    mine = sorted((row for row in points if row["method"] == name), key=speed)
     layers = [*frame.dashed([row for row in points if row["method"] == "fewer-steps"])]
     layers.append(frame.chart(mine).mark_line(color=COLOURS["ink"], strokeWidth=1.5, opacity=0.5).encode(x=frame.x(), y=frame.y()))
     for lost in (True, False):
@@ -111,15 +147,12 @@ class Frame:
         return [mark.encode(x=self.x(), y=self.y()) for mark in (line, dots)]
 
     def bar(self) -> list[Any]:
-        """The line above which pictures are hard to tell apart."""
+        """The line from which on pictures are hard to tell apart; the key says so, where no point can lie on the words."""
         if not self.ys[0] < ALIKE < self.ys[1]:
             return []
         alt = need("altair")
-        said = "hard to tell apart above this line" if self.width > 500 else "hard to tell apart above"
-        chart = alt.Chart(alt.InlineData(values=[{"y": ALIKE, "text": said}]))
-        rule = chart.mark_rule(color=COLOURS["accent"], opacity=0.4).encode(y=self.y())
-        note = chart.mark_text(align="left", baseline="bottom", dy=-4, dx=4, color=COLOURS["accent"], fontSize=11)
-        return [rule, note.encode(x=alt.value(0), y=self.y(), text="text:N")]
+        chart = alt.Chart(alt.InlineData(values=[{"y": ALIKE}]))
+        return [chart.mark_rule(color=COLOURS["accent"], opacity=0.6, strokeWidth=1.5).encode(y=self.y())]
 
 
 def _names(
@@ -146,14 +179,12 @@ def _names(
     for line in (edge, sorted(fewer, key=speed)):
         for a, b in pairwise([at[row["label"]] for row in line]):
             clear += [(a[0] + (b[0] - a[0]) * k / 12, a[1] + (b[1] - a[1]) * k / 12) for k in range(12)]
-    taken = []
     if frame.ys[0] < ALIKE < frame.ys[1]:
         level = frame.place(1, ALIKE)[1]
-        taken.append((0.0, level - 18, 200.0, level))
         clear += [(16.0 * k, level) for k in range(frame.width // 16)]
     size = 11 if frame.width < 500 else 12
     layers = []
-    for left, top, align, text, token in place_labels(wanted, clear, taken, size, frame.width, frame.height):
+    for left, top, align, text, token in place_labels(wanted, clear, [], size, frame.width, frame.height):
         chart = alt.Chart(alt.InlineData(values=[{"text": text}]))
         mark = chart.mark_text(align=align, baseline="middle", color=COLOURS[token], fontSize=size)
         layers.append(mark.encode(x=alt.value(left), y=alt.value(top), text="text:N"))

@@ -26,10 +26,8 @@ def write_grid(pictures: dict[str, Tensor], result: dict[str, Any], path: Path) 
     rows = [("uncached", _human.seconds(baseline) if baseline is not None else "")]
     for run in Run.all(result):
         if run.name in pictures:
-            psnr = _human.decibel(run.psnr)
-            unit = " dB" if psnr not in ("identical", _human.MISSING) else ""
             speed = _human.times(run.speedup).replace("×", "x")  # the font has no multiplication sign
-            rows.append((run.name, f"{speed}   {psnr}{unit}"))
+            rows.append((run.name, f"{speed}   {_human.decibels(run.psnr)}"))
     shown = {name: _stills(batch) for name, batch in pictures.items()}
     _, _, h, w = shown["uncached"].shape
     zoom = max(1, -(-TILE[0] // w)) if w < TILE[0] else min(1.0, TILE[1] / w)

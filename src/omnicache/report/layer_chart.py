@@ -9,8 +9,6 @@ from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 
 CHOSEN = COLOURS["path-2"]
-SHADES = ("#eef0e6", "#7fb8a4", "#0b4a45")
-LEGEND = {"orient": "bottom", "direction": "horizontal", "gradientLength": 220, "gradientThickness": 8, "titleLimit": 400}
 
 
 def layer_chart(weight: list[list[float]], rows: list[str], width: int = 430, height: int = 220) -> Any:
@@ -24,14 +22,10 @@ def layer_chart(weight: list[list[float]], rows: list[str], width: int = 430, he
     dots = [{"layer": n, "step": t + 1} for n, row in enumerate(rows) for t, mark in enumerate(row) if mark == "."]
     ordered = sorted(row["w"] for row in data) or [1.0]
     low, high = ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
-    middle = (low * high) ** 0.5
-    scale = alt.Scale(type="log", domain=[low, middle, max(high, low * 1.01)], range=list(SHADES), clamp=True)
-    colour = alt.Color("w:Q", title="error for each second saved, log scale", scale=scale)
-    colour = colour.legend(**LEGEND, format=".1~g", values=[low, middle, high])
+    shade = shaded("w", "error for each second saved", (low, max(high, low * 1.01)), ".2~r", logarithmic=True)
     x, y = _places(steps, len(rows))
-    heat = (
-        alt.Chart(alt.InlineData(values=data)).mark_rect(stroke=COLOURS["ground"], strokeWidth=0.5).encode(x=x, y=y, color=colour)
-    )
+    mark = alt.Chart(alt.InlineData(values=data)).mark_rect(color=COLOURS["heat"], stroke=COLOURS["ground"], strokeWidth=0.5)
+    heat = mark.encode(x=x, y=y, opacity=shade)
     side = min(width / max(steps, 1), height / max(len(rows), 1))
     dot = alt.Chart(alt.InlineData(values=dots)).mark_point(
         shape="circle",
@@ -74,15 +68,37 @@ def layer_map(
     known = sorted(v for _, _, v in cells if v > 0) or [1.0]
     low, high = (known[len(known) // 50], known[-1 - len(known) // 50]) if logarithmic else (0.0, 1.0)
     high = max(high, low * 1.01)
-    middle = (low * high) ** 0.5 if logarithmic else (low + high) / 2
     data = [{"layer": n, "step": t + 1, "v": max(v, low)} for n, t, v in cells]
-    scale = alt.Scale(type="log" if logarithmic else "linear", domain=[low, middle, high], range=list(SHADES), clamp=True)
-    colour = alt.Color("v:Q", title=title + (", log scale" if logarithmic else ""), scale=scale)
-    colour = colour.legend(**{**LEGEND, "format": ".0%"}, values=[low, middle, high])
+    shade = shaded("v", title, (low, high), ".0%", logarithmic)
     x, y = _places(max(map(len, values), default=0), len(values), what)
     side = min(width / max(map(len, values), default=1), height / max(len(values), 1))
-    mark = alt.Chart(alt.InlineData(values=data)).mark_rect(stroke=COLOURS["ground"], strokeWidth=0.5 if side > 4 else 0)
-    return mark.encode(x=x, y=y, color=colour).properties(width=width, height=height)
+    edge = 0.5 if side > 4 else 0
+    mark = alt.Chart(alt.InlineData(values=data)).mark_rect(color=COLOURS["heat"], stroke=COLOURS["ground"], strokeWidth=edge)
+    return mark.encode(x=x, y=y, opacity=shade).properties(width=width, height=height)
+
+
+def shaded(field: str, title: str | None, ends: tuple[float, float], shown: str, logarithmic: bool = False) -> Any:
+    """Shades of one colour, from faint to full, so that a heat map lies on the page's ground in light and in dark.
+
+    Args:
+        ends: the values of the faintest and of the fullest.
+        shown: the format of the numbers in the key.
+    """
+    alt, (low, high) = need("altair"), ends
+    values = [low, (low * high) ** 0.5, high] if logarithmic else [low + (high - low) * share for share in (0, 0.25, 0.5, 0.75, 1)]
+    scale = alt.Scale(type="log" if logarithmic else "linear", domain=[low, high], range=[0.07, 1], clamp=True)
+    worded = title + (", log scale" if logarithmic else "") if title else None
+    return alt.Opacity(f"{field}:Q", title=worded, scale=scale).legend(
+        orient="bottom",
+        direction="horizontal",
+        symbolType="square",
+        symbolFillColor=COLOURS["heat"],
+        symbolStrokeWidth=0,
+        symbolSize=180,
+        titleLimit=400,
+        values=values,
+        format=shown,
+    )
 
 
 def _places(steps: int, layers: int, what: str = "layer") -> tuple[Any, Any]:

@@ -14,9 +14,10 @@ from omnicache.report._svg import inline, variable, vega_svg
 from omnicache.report._template import render, written
 from omnicache.report.fewer_steps import FewerSteps
 from omnicache.report.run import Run
-from omnicache.report.speed_chart import speed_chart
+from omnicache.report.speed_chart import speed_chart, speed_key
 from omnicache.report.strip import CLASSES, WORDS, Strip
-from omnicache.report.verdict import Verdict
+from omnicache.report.verdict import ALIKE, Verdict
+from omnicache.words import SAME
 
 ALIKE_PATHS = 0.9  # similarity of the least alike pair above which the paths are said to share a shape
 
@@ -38,17 +39,18 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
         {
             "name": run.name,
             "options": "" if run.options and run.options in run.name else run.options,
-            "note": run.note,
+            "note": ". ".join(part for part in ("nothing was reused" * run.is_idle, run.note) if part),
             "seconds": _human.seconds(run.seconds),
             "speedup": _human.times(run.speedup),
             "spread": _human.spread(run.spread),
             "compute": _human.percent(run.compute),
             "psnr": _human.decibel(run.psnr),
+            "decibels": _human.decibels(run.psnr),
             "ssim": _human.three_digits(run.ssim),
             "accuracy": _human.percent(run.accuracy),
             "memory": _human.memory(run.cache_bytes),
             "strip": Strip(run.computed, steps),
-            "beaten": _human.decibel(reference.psnr_at_speed(run.speedup)) if reference.beats(run) else "",
+            "beaten": _human.decibels(reference.psnr_at_speed(run.speedup)) if reference.beats(run) else "",
             "best": verdict.best is not None and run.name == verdict.best.name,
             "reference": not run.is_cache,
         }
@@ -88,7 +90,9 @@ def write_page(result: dict[str, Any], pictures: dict[str, Tensor], out: Path, c
         columns=min(8, len(pictures["uncached"])),
         crisp=max(pictures["uncached"].shape[-2:]) <= 128,
         charts=charts,
-        identical=[run.name for run in runs if run.psnr == float("inf")],
+        chart_key=speed_key(runs, verdict.best) if charts else [],
+        alike_from=f"{ALIKE:g}",
+        identical=[run.name for run in runs if run.psnr is not None and run.psnr >= SAME],
         key=[(CLASSES[kind], WORDS[kind]) for kind in "#o?." if kind in kinds],
         ticks=Strip.ticks(steps),
         variable=variable,
@@ -108,5 +112,5 @@ def _alike_words(similarity: list[list[float]]) -> str:
 
 
 def _chart_words(runs: list[Run]) -> str:
-    said = [f"{run.name} {_human.times(run.speedup)} at {_human.decibel(run.psnr)}" for run in runs]
-    return "Speedup against PSNR in dB: " + ", ".join(said)
+    said = [f"{run.name} {_human.times(run.speedup)} at {_human.decibels(run.psnr)}" for run in runs]
+    return "Speedup against PSNR: " + ", ".join(said)

@@ -93,7 +93,7 @@ def _rows(result: Mapping[str, Any], goal: float) -> list[dict[str, Any]]:
                 "speedup": _human.times(held["speedup"]["median"]),
                 "speed_span": _span(held["speedup"], 2),
                 "whole": _human.times(held["whole"]["median"]),
-                "psnr": "identical" if held["psnr"]["mean"] > 99 else f"{held['psnr']['mean']:.1f}",
+                "psnr": _human.decibel(held["psnr"]["mean"]),
                 "psnr_span": _span(held["psnr"], 1),
                 "short": held["psnr"]["high"] < goal,
                 "tuning": f"{_human.times(one['tuning']['speedup']['median'])} at {one['tuning']['psnr']['mean']:.1f} dB",
@@ -129,7 +129,7 @@ def _every(result: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
             "speedup": _human.times(row["speedup"]["median"]),
             "speed_span": _span(row["speedup"], 2),
             "whole": _human.times(row["whole"]["median"]),
-            "psnr": "identical" if row["psnr"]["mean"] > 99 else f"{row['psnr']['mean']:.1f}",
+            "psnr": _human.decibel(row["psnr"]["mean"]),
             "samples": row["samples"] if row["samples"] < result["tuning"] else 0,
             "unsteady": not row["again"],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.report.study_page import About, write_study
 
-Told = Callable[[str], None]
+PAIRS = 5
+"""Calls that are timed."""
 
 
 def write_report(
-    pipe: Any, method: str | Path | Plan | Policy, inputs: Sequence[Any], out: str | Path, *, pairs: int = 5, **options: Any
+    pipe: Any, method: str | Path | Plan | Policy, inputs: Sequence[Any], out: str | Path, *, pairs: int = PAIRS, **options: Any
 ) -> Path:
     """Draw ``inputs`` without and with a method, and write ``out/report.html`` about it: one page that opens without a network.
 
@@ -41,10 +42,7 @@ def write_report(
     plan = running.plan
     running.disable()
     found = diagnose(pipe, study(pipe, plan, inputs, call, pairs=pairs))
-    given = ", ".join(f"{name}={value!r}" for name, value in options.items() if isinstance(value, (bool, int, float, str)))
-    what = repr(method) if isinstance(method, str) else "plan"
-    command = "from omnicache.report import write_report\n\n"
-    command += f"write_report(pipe, {what}, inputs, {str(out)!r}{', ' if given else ''}{given})"
+    command = _again(pipe, method, inputs, out, options | ({"pairs": pairs} if pairs != PAIRS else {}))
     about = About(type(denoisers(pipe)[0]).__name__, setting(found, call), command, **tried(plan))
     return write_study(found, about, Path(out))
 
@@ -67,4 +65,27 @@ def denoisers_of(found: Diagnosis) -> Any:
 def tried(plan: Plan) -> dict[str, Any]:
     """What a search for the plan has tried, for :class:`About`."""
     told = plan.measured.get("tuned")
-    return {} if not told else {"tried": told["tried"], "chosen": told["chosen"]["label"]}
+    whose = "the inputs that the search chose by"
+    return {} if not told else {"tried": told["tried"], "chosen": told["chosen"]["label"], "whose": whose}
+
+
+def _again(pipe: Any, method: Any, inputs: Sequence[Any], out: str | Path, options: Mapping[str, Any]) -> str:
+    """Lines of Python that write the page again. What cannot be written down, a pipeline or a tensor, is named in a comment."""
+    name = type(pipe).__name__
+    known = isinstance(method, (str, Path))
+    lines = ["from omnicache.report import write_report", "", f"pipe = ...  # the {name} of this page"]
+    lines += [] if known else ["plan = ...  # the plan of this page"]
+    plain = _plain(list(inputs))
+    lines.append(f"inputs = {list(inputs)!r}" if plain else f"inputs = [...]  # the {len(inputs)} of this page")
+    given = [f"{key}={value!r}" if _plain(value) else f"{key}=..." for key, value in options.items()]
+    lines.append(f"write_report({', '.join(['pipe', repr(str(method)) if known else 'plan', 'inputs', repr(str(out)), *given])})")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> bool:
+    """Whether what Python prints of a value makes it again."""
+    if isinstance(value, Mapping):
+        return all(map(_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

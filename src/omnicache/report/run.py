@@ -35,6 +35,11 @@ class Run:
         """Whether this is a method to judge, and not a reference to judge it by."""
         return self.method not in REFERENCES
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a method has reused nothing, so that no speed is its own."""
+        return self.is_cache and bool(self.computed) and not self.computed.strip("#")
+
     @classmethod
     def all(cls, result: dict[str, Any]) -> list[Run]:
         """The runs of a demo's result: methods from the fastest on, then fewer steps, then the run that caches nothing."""
@@ -51,7 +56,9 @@ class Run:
 
     @classmethod
     def _read(cls, raw: dict[str, Any], name: str, ambiguous: bool) -> Run:
-        options = ", ".join(f"{key}={_human.plain(value)}" for key, value in (raw.get("options") or {}).items())
+        options = ", ".join(
+            f"{key}={_human.plain(value)}" for key, value in (raw.get("options") or {}).items() if value is not None
+        )
         between = raw.get("speedup_spread")
         compute, psnr, ssim = _number(raw, "compute_fraction"), _number(raw, "psnr"), _number(raw, "ssim")
         if psnr is None and raw.get("psnr") is None and (raw["method"] == "none" or (ssim or 0) >= 1 or (compute or 0) >= 1):

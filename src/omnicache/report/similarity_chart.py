@@ -7,6 +7,7 @@ from typing import Any
 
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
+from omnicache.report.layer_chart import shaded
 
 MOST = 32  # paths drawn
 
@@ -23,19 +24,12 @@ def similarity_chart(similarity: list[list[float]], labels: list[str], side: int
     axis = alt.Axis(labelExpr=shown, title=None, ticks=False, domain=False, labelLimit=110, labelPadding=6)
     low = min([row["v"] for row in rows], default=0.0)
     domain = [max(bound for bound in (0.0, 0.25, 0.5, 0.75, 0.9, 0.95) if bound <= max(low, 0)), 1.0]
-    colour = alt.Color("v:Q", title=None, scale=alt.Scale(domain=domain, range=["#eef0e6", "#7fb8a4", "#0b4a45"], clamp=True))
-    colour = colour.legend(
-        orient="bottom",
-        direction="horizontal",
-        gradientLength=180,
-        gradientThickness=8,
-        values=[domain[0], sum(domain) / 2, 1],
-        format=".3~f",
-    )
-    chart = alt.Chart(alt.InlineData(values=rows)).mark_rect(stroke=COLOURS["ground"], strokeWidth=1 if few else 0)
+    shade = shaded("v", None, (domain[0], 1.0), ".2~f")
+    chart = alt.Chart(alt.InlineData(values=rows))
+    chart = chart.mark_rect(color=COLOURS["heat"], stroke=COLOURS["ground"], strokeWidth=1 if few else 0)
     y = alt.Y("b:O", axis=axis)
     x = alt.X("a:O", axis=None)
-    return chart.encode(x=x, y=y, color=colour).properties(width=side, height=side)
+    return chart.encode(x=x, y=y, opacity=shade).properties(width=side, height=side)
 
 
 def _json(names: dict[int, str]) -> str:

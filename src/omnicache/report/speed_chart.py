@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,8 +10,10 @@ from omnicache.report._labels import Wanted, place_labels
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 from omnicache.report.fewer_steps import FewerSteps
+from omnicache.report.frontier_chart import alike_line
 from omnicache.report.run import Run
 from omnicache.report.verdict import ALIKE
+from omnicache.words import SAME
 
 
 def speed_chart(runs: list[Run], best: Run | None, width: int = 880, height: int = 420) -> Any | None:
@@ -30,6 +31,26 @@ def speed_chart(runs: list[Run], best: Run | None, width: int = 880, height: int
     kinds = {p.run.name: _kind(p.run, best, reference) for p in others}
     layers = [*_bar(frame), *_line(frame, line), *_points(frame, others, kinds), *_names(frame, others, kinds, line)]
     return need("altair").layer(*layers).properties(width=width, height=height)
+
+
+def speed_key(runs: list[Run], best: Run | None) -> list[tuple[str, str]]:
+    """What the marks of :func:`speed_chart` mean, of those that are in it: the class of each, and words."""
+    points = [point for point in map(_point, runs) if point]
+    kinds = {_kind(p.run, best, FewerSteps(runs)) for p in points if p.run.method != "fewer-steps"}
+    low, high = _Frame.around(points, 1, 1).ys
+    found = {
+        "edge": ("the fastest that keeps them", "best" in kinds),
+        "method": ("another method", "method" in kinds),
+        "hollow": ("worse than fewer steps", "beaten" in kinds),
+        "none": ("without a cache", "reference" in kinds),
+        "dash": ("fewer steps", any(p.run.method == "fewer-steps" for p in points)),
+        "alike": (alike_line(), low < ALIKE < high),
+    }
+    return [(kind, words) for kind, (words, there) in found.items() if there]
+
+
+FAR = 1.2
+"""Times the largest speedup up to which spreads are drawn."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,8 @@ class _Frame:
 
     @classmethod
     def around(cls, points: list[_Point], width: int, height: int) -> _Frame:
-        xs = [1.0, *(p.low for p in points), *(p.high for p in points)]
+        most = FAR * max(p.x for p in points)  # one repeat that was disturbed would else take most of the room
+        xs = [1.0, *(p.low for p in points), *(min(p.high, most) for p in points)]
         return cls(_padded(xs, 0.06), _padded([p.y for p in points], 0.10), width, height)
 
     def chart(self, rows: list[dict[str, Any]]) -> Any:
@@ -78,7 +100,7 @@ LOOKS = {"method": "ink", "best": "accent", "beaten": "warn", "reference": "mute
 
 
 def _point(run: Run) -> _Point | None:
-    if run.speedup is None or run.psnr is None or math.isinf(run.psnr):
+    if run.speedup is None or run.psnr is None or run.psnr >= SAME:
         return None
     low, high = run.spread or (run.speedup, run.speedup)
     return _Point(run, run.speedup, run.psnr, low, high)
@@ -93,10 +115,7 @@ def _kind(run: Run, best: Run | None, reference: FewerSteps) -> str:
 def _bar(frame: _Frame) -> list[Any]:
     if not frame.ys[0] < ALIKE < frame.ys[1]:
         return []
-    chart = frame.chart([{"y": ALIKE, "text": "hard to tell apart above this line"}])
-    rule = chart.mark_rule(color=COLOURS["accent"], opacity=0.45).encode(y=frame.y())
-    note = chart.mark_text(align="right", baseline="bottom", dy=-4, color=COLOURS["accent"], fontSize=11)
-    return [rule, note.encode(x=need("altair").value(frame.width), y=frame.y(), text="text:N")]
+    return [frame.chart([{"y": ALIKE}]).mark_rule(color=COLOURS["accent"], opacity=0.6, strokeWidth=1.5).encode(y=frame.y())]
 
 
 def _line(frame: _Frame, line: list[_Point]) -> list[Any]:
@@ -111,7 +130,7 @@ def _line(frame: _Frame, line: list[_Point]) -> list[Any]:
 def _points(frame: _Frame, points: list[_Point], kinds: dict[str, str]) -> list[Any]:
     layers = []
     for kind, token in LOOKS.items():
-        rows = [{"x": p.x, "y": p.y, "low": p.low, "high": p.high} for p in points if kinds[p.run.name] == kind]
+        rows = [{"x": p.x, "y": p.y, "low": p.low, "high": min(p.high, frame.xs[1])} for p in points if kinds[p.run.name] == kind]
         if rows:
             colour, chart = COLOURS[token], frame.chart(rows)
             rule = chart.mark_rule(color=colour, opacity=0.5, strokeWidth=1.5)
@@ -128,7 +147,7 @@ def _names(frame: _Frame, points: list[_Point], kinds: dict[str, str], line: lis
     narrow = frame.width < 500
     wanted: list[Wanted] = []
     for p in sorted(points, key=lambda p: (not p.run.is_cache, -p.y)):
-        ends = (frame.place(p.low, p.y)[0], frame.place(p.high, p.y)[0])
+        ends = (frame.place(p.low, p.y)[0], frame.place(min(p.high, frame.xs[1]), p.y)[0])
         wanted.append((frame.place(p.x, p.y), ends, _short(p.run.name, 26 if narrow else 44), LOOKS[kinds[p.run.name]]))
     if line:
         end = frame.place(line[-1].x, line[-1].y)
@@ -136,14 +155,12 @@ def _names(frame: _Frame, points: list[_Point], kinds: dict[str, str], line: lis
     clear = [frame.place(p.low + (p.high - p.low) * k / 6, p.y) for p in points for k in range(7)]
     clear += [frame.place(p.x, p.y) for p in (*points, *line)]
     clear += [frame.place(a.x + (b.x - a.x) * k / 24, a.y + (b.y - a.y) * k / 24) for a, b in pairwise(line) for k in range(24)]
-    taken = []
     if frame.ys[0] < ALIKE < frame.ys[1]:
         level = frame.place(0, ALIKE)[1]
         clear += [(16.0 * k, level) for k in range(frame.width // 16)]
-        taken.append((frame.width - 200.0, level - 18, float(frame.width), level))
     size = 11 if narrow else 12
     layers = []
-    for left, top, align, text, token in place_labels(wanted, clear, taken, size, frame.width, frame.height):
+    for left, top, align, text, token in place_labels(wanted, clear, [], size, frame.width, frame.height):
         mark = frame.chart([{"text": text}]).mark_text(align=align, baseline="middle", color=COLOURS[token], fontSize=size)
         layers.append(mark.encode(x=alt.value(left), y=alt.value(top), text="text:N"))
     return layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,11 @@ from typing import Any
 
 import torch
 
-from omnicache.measure.diagnosis import LIKE, Diagnosis
+from omnicache import words
+from omnicache.asked import Asked
+from omnicache.explain import not_faster
+from omnicache.measure.diagnosis import Diagnosis, is_identical, is_idle
+from omnicache.measure.likeness import ALIKE
 from omnicache.measure.study import Study
 from omnicache.plan import Plan
 from omnicache.report import _human
@@ -20,10 +25,10 @@ from omnicache.report._study_panels import error_panels, layer_panels, memory_pa
 from omnicache.report._svg import inline, variable, vega_svg
 from omnicache.report._template import render, written
 from omnicache.report.calibration import picture_data
-from omnicache.report.frontier_chart import frontier_chart
+from omnicache.report.frontier_chart import drawn, frontier_chart, frontier_key, same
 from omnicache.report.strip import CLASSES, WORDS, Strip
 from omnicache.report.trials import trial_rows
-from omnicache.report.words import clauses, glosses, told
+from omnicache.report.words import options, sentences
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class About:
         command: what to type to do it again.
         tried: other settings, ``{"label", "speedup", "psnr"}``.
         chosen: the label of the one that the page is about.
+        whose: what the figures of the others are of, as they are not of the page's own inputs.
     """
 
     model: str
@@ -43,6 +49,7 @@ class About:
     command: str = ""
     tried: Sequence[Mapping[str, Any]] = ()
     chosen: str = ""
+    whose: str = ""
 
 
 def write_study(found: Diagnosis, about: About, out: Path) -> Path:
@@ -68,13 +75,13 @@ def write_study(found: Diagnosis, about: About, out: Path) -> Path:
     kinds = {part["kind"] for row in bars for part in row["parts"]}
     page = render(
         "report.html.j2",
-        title=_title(study),
+        title=_title(answer := _answer(study, found.asked)),
         model=about.model,
         method=study.plan.method,
-        answer=_answer(study),
+        answer=answer,
         setting=" · ".join(about.setting),
         pictures=[
-            {"label": one.label, "psnr": _decibel(one.psnr), "uncached": a, "cached": b}
+            {"label": one.label, "psnr": "" if one.psnr is None else _human.decibels(one.psnr), "uncached": a, "cached": b}
             for one, a, b in zip(shown, uris.get("uncached", []), uris.get("cached", []), strict=False)
         ],
         unit="picture" if frames == 1 else "clip",
@@ -96,12 +103,12 @@ def write_study(found: Diagnosis, about: About, out: Path) -> Path:
         along=path_panel(study) + memory_panel(study),
         charts=_frontier(about),
         tried=_tried(about),
+        chart_key=frontier_key(trial_rows(about.tried), about.chosen),
         calibration=_calibration(study.plan),
         variable=variable,
-        words=clauses(study.plan),
-        glosses=glosses(study.plan),
-        options=[f"{name} = {told(value)}" for name, value in study.plan.options.items() if value is not None],
-        made_for=", ".join(f"{name} {_human.plain(value)}" for name, value in study.plan.made_for.items()),
+        words=sentences(study.plan),
+        options=options(study.plan),
+        made_for=words.fits(study.plan.made_for),
         command=about.command,
     )
     return written(page, out, "report.html")
@@ -116,44 +123,67 @@ BAR_WORDS = {
 }
 
 
-def _title(study: Study) -> str:
-    return ", ".join(part for part in (f"{study.speedup:.2f} times as fast", _decibel(_mean(study))) if part)
+def _title(answer: Mapping[str, Any]) -> str:
+    return ", ".join(part for part in (answer["fast"], answer["like"]) if part)
 
 
-def _mean(study: Study) -> float | None:
-    return None if study.psnr is None else statistics.fmean(study.psnr)
-
-
-def _decibel(psnr: float | None) -> str:
-    return "" if psnr is None else "identical" if psnr > 99 else f"{psnr:.1f} dB"
-
-
-def _answer(study: Study) -> dict[str, Any]:
+def _answer(study: Study, asked: Asked) -> dict[str, Any]:
     """The page's first lines."""
-    ratio, pairs, mean = study.speed["speedup"], study.speed["pairs"], _mean(study)
-    between = f"({ratio['low']:.2f} to {ratio['high']:.2f}, {pairs} pairs)" if pairs > 1 else "(one pair)"
+    ratio, pairs, idle, same = study.speed["speedup"], study.speed["pairs"], is_idle(study), is_identical(study)
     ends = [one.end for one in study.drawn if one.end is not None]
-    like = _decibel(mean) or (f"latents {statistics.fmean(ends):.1%} off" if ends else "")
-    caveats = []
-    if ratio["median"] < 1:
+    like = "identical" if same else f"latents {statistics.fmean(ends):.1%} off" if ends else ""
+    if not same and study.psnr is not None:
+        like = _human.decibels(statistics.fmean(study.psnr))
+    fast, between, caveats = f"{ratio['median']:.2f} times as fast", "(one pair)", list[str]()
+    if idle:
+        what = "Nothing was reused" if study.plan.policies else "Nothing is cached"
+        fast, between, like = f"{what}: it is as fast as uncached", "", "" if same else like
+        caveats += not_faster(study.trace, study.plan, asked)
+    elif pairs > 1:
+        between = f"({ratio['low']:.2f} to {ratio['high']:.2f}, {pairs} pairs)"
+    if not idle and ratio["median"] < 1:
         caveats.append("It is slower than without a cache: leave it off, or take another method.")
-    elif ratio["low"] < 1 < ratio["high"]:
+    elif not idle and ratio["low"] < 1 < ratio["high"]:
         caveats.append("Some pairs were slower than without a cache, so the gain is not sure.")
-    if mean is not None and mean < LIKE:
-        caveats.append(f"It looks different: below {LIKE:g} dB people can tell such pictures from the uncached ones.")
-    if "." not in (marks := study.drawn[0].look.run.computed) and not {"o", "?"} & set(marks) and study.plan.policies:
-        caveats.append("Nothing was reused.")
-    fast = f"{ratio['median']:.2f} times as fast"
-    return {"fast": fast, "between": between, "like": like, "said": _said(study), "caveats": caveats}
+    if study.psnr is not None and statistics.fmean(study.psnr) < ALIKE:
+        caveats.append(f"It looks different: below {ALIKE:g} dB people can tell such pictures from the uncached ones.")
+    caveats += _short(study)
+    count = len(study.drawn)
+    on = f"on {count} input{'s' * (count > 1)}" if like else ""
+    first = {"fast": fast, "between": between, "like": like, "on": on}
+    return {**first, "said": _said(study), "goal": _goal(study), "caveats": caveats}
 
 
 def _said(study: Study) -> str:
-    fast, mean, kept = study.speed, _mean(study), _human.memory(study.cache_bytes)
+    fast, marks = study.speed, study.drawn[0].look.run.computed
+    what = "The results are" if study.psnr is None else "The pictures are"
+    alike = study.psnr is not None and statistics.fmean(study.psnr) >= ALIKE
+    like = f" {what} identical to the uncached ones." if is_identical(study) else ""
+    like = like or (f" {what} hard to tell apart from the uncached ones." if alike else "")
+    if is_idle(study):
+        return f"All {len(marks)} steps were computed.{like}" if study.plan.policies else like.strip()
     said = f"The denoiser takes {_human.seconds(fast['cached'])} instead of {_human.seconds(fast['uncached'])}"
-    said += f", with {study.work:.0%} of its operations and {kept} kept."
-    if mean is not None and mean >= LIKE:
-        said += " The results are the same." if mean > 99 else " The results are hard to tell apart from the uncached ones."
-    return said
+    return f"{said}, with {study.work:.0%} of its operations and {_human.memory(study.cache_bytes)} kept.{like}"
+
+
+def _goal(study: Study) -> str:
+    """What a tuned plan was to reach, and what it did, on inputs that are not the page's."""
+    tuned = study.plan.measured.get("tuned", {})
+    if "held_out" not in tuned:
+        return ""
+    best = tuned["chosen"]
+    said = f"It was tuned for {words.goal(tuned['goal'])}. The search found it {words.held_out(tuned)}; on those that it was, "
+    said += f"{best['speedup']:.2f} times as fast and {words.decibels(best['psnr'])}."
+    return f"{said} The figures above are of the inputs below."
+
+
+def _short(study: Study) -> list[str]:
+    """That a tuned plan has missed its goal on the inputs that it was not chosen by."""
+    tuned = study.plan.measured.get("tuned", {})
+    wanted = re.search(r"psnr=([\d.]+)", tuned.get("goal", ""))
+    if wanted is None or "held_out" not in tuned or tuned["held_out"]["psnr"]["mean"] >= float(wanted[1]):
+        return []
+    return [f"On inputs that it was not chosen by it is below its goal of {wanted[1]} dB: tune on more inputs, or ask for more."]
 
 
 def _bars(study: Study) -> list[dict[str, Any]]:
@@ -171,21 +201,27 @@ def _bars(study: Study) -> list[dict[str, Any]]:
 
 
 def _frontier(about: About) -> dict[str, str]:
-    rows = trial_rows(about.tried)
+    rows = drawn(trial_rows(about.tried))
     if len(rows) < 2:
         return {}
     alt = f"Speedup against PSNR of {len(rows)} settings"
     sizes = {"wide": (880, 420), "narrow": (300, 360)}
-    drawn = {kind: frontier_chart(rows, *size, chosen=about.chosen) for kind, size in sizes.items()}
-    return {kind: inline(vega_svg(chart), f"frontier-{kind}", alt) for kind, chart in drawn.items()}
+    charts = {kind: frontier_chart(rows, *size, chosen=about.chosen) for kind, size in sizes.items()}
+    return {kind: inline(vega_svg(chart), f"frontier-{kind}", alt) for kind, chart in charts.items()}
 
 
 def _tried(about: About) -> str:
-    rows = trial_rows(about.tried)
+    every = trial_rows(about.tried)
+    rows = drawn(every)
     edge = sum(row["frontier"] for row in rows)
     said = f"{len(rows)} settings were measured; nothing is both faster and closer than the {edge} on the line."
-    said += " Dashed is what fewer steps give." if any(row["method"] == "fewer-steps" for row in rows) else ""
-    return said + (f" The ring is around the one of this page: {about.chosen}." if about.chosen else "")
+    said += f" {same(every)}" if same(every) else ""
+    said += f" All figures of this chart are of {about.whose}, and so differ from those above." if about.whose else ""
+    mine = next((row for row in rows if row["label"] == about.chosen), None)
+    if mine is None:
+        return said
+    there = f"{mine['speedup']['median']:.2f} times as fast at {mine['psnr']['mean']:.1f} dB"
+    return f"{said} The ring is around the plan of this page, {about.chosen}{f': {there} there' if about.whose else ''}."
 
 
 def _calibration(plan: Plan) -> list[Any]:

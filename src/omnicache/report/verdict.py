@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from omnicache.measure.likeness import ALIKE
 from omnicache.report import _human
 from omnicache.report.fewer_steps import FewerSteps
 from omnicache.report.run import Run
-
-ALIKE = 30.0  # dB of PSNR above which pictures are hard to tell apart
-CLOSE = 25.0  # dB of PSNR above which they plainly show the same
+from omnicache.words import SAME
 
 
 @dataclass(frozen=True)
@@ -32,30 +31,31 @@ class Verdict:
         images, unit = int(result.get("images") or 1), str(result.get("unit") or "picture")
         slack = max(0.02, 1 / images)
         reference = FewerSteps(runs)
-        for bar in (ALIKE, CLOSE):
-            kept = [run for run in runs if run.is_cache and _keeps(run, bar, base.get("class_accuracy"), slack)]
-            if kept:
-                break
-        rule = f"A method keeps the {unit}s when their PSNR to the uncached ones is {bar:g} dB or more"
+        kept = [run for run in runs if run.is_cache and _keeps(run, base.get("class_accuracy"), slack)]
+        rule = (
+            f"A method keeps the {unit}s when they are hard to tell apart from the uncached ones, at a PSNR of {ALIKE:g} dB or more"
+        )
         if base.get("class_accuracy") is not None:
             allowed = f"one {unit}" if slack == 1 / images else _human.percent(slack)
             rule += f" and the classifier recognises at most {allowed} fewer"
         short = [run for run in runs if run.method == "fewer-steps"]
-        short = [run for run in short if _keeps(run, bar, base.get("class_accuracy"), slack)]
+        short = [run for run in short if _keeps(run, base.get("class_accuracy"), slack)]
         fewer = max(short, key=lambda run: run.speedup or 0, default=None)
         if not kept:
             instead = f"Simply taking fewer steps was: {_figures(fewer)}." if fewer else ""
             return cls(None, "No method was both faster and close enough", _nearest(runs), instead, rule + ".", wins=False)
         best = max(kept, key=lambda run: run.speedup or 0)
-        look = "and hard to tell apart" if bar == ALIKE else f"and close to the same {unit}s"
+        look = "and identical" if best.psnr is not None and best.psnr >= SAME else "and hard to tell apart"
         caveat, wins = _caveat(best, kept, fewer, reference, unit)
         gain = f"{best.name} makes {images} {unit}{'' if images == 1 else 's'} in {_human.seconds(best.seconds)}; "
         gain += f"without a cache they take {_human.seconds(base.get('seconds'))}."
         if best.compute is not None:
             gain += f" It computes {_human.percent(best.compute)} of the work."
         if best.psnr is not None:
-            same = math.isinf(best.psnr)
-            gain += f" The {unit}s are identical" if same else f" The {unit}s match the uncached ones at {best.psnr:.1f} dB PSNR"
+            like = (
+                "are identical to the uncached ones" if best.psnr >= SAME else f"match the uncached ones at {best.psnr:.1f} dB PSNR"
+            )
+            gain += f" The {unit}s {like}"
             if best.accuracy is not None and base.get("class_accuracy") is not None:
                 gain += f", and a classifier recognises {_human.percent(best.accuracy)} of them"
                 gain += f" (uncached: {_human.percent(base['class_accuracy'])})"
@@ -65,23 +65,22 @@ class Verdict:
         return cls(best, f"{best.speedup:.2f} times as fast, {look}", gain, caveat, rule + ".", wins)
 
 
-def _keeps(run: Run, bar: float, accuracy: float | None, slack: float) -> bool:
-    if run.psnr is None or run.psnr < bar or (run.speedup or 0) <= 1:
+def _keeps(run: Run, accuracy: float | None, slack: float) -> bool:
+    if run.psnr is None or run.psnr < ALIKE or (run.speedup or 0) <= 1 or run.is_idle:
         return False
     return accuracy is None or run.accuracy is None or run.accuracy >= accuracy - slack - 1e-9
 
 
 def _nearest(runs: list[Run]) -> str:
-    faster = [run for run in runs if run.is_cache and run.psnr is not None and (run.speedup or 0) > 1]
+    faster = [run for run in runs if run.is_cache and run.psnr is not None and (run.speedup or 0) > 1 and not run.is_idle]
     if not faster:
         return "None of the methods was faster than running without a cache."
     near = max(faster, key=lambda run: run.psnr or 0)
-    return f"The closest of the faster ones was {near.name}: {_figures(near)} PSNR."
+    return f"The closest of the faster ones was {near.name}: {_figures(near)}."
 
 
 def _figures(run: Run) -> str:
-    unit = "" if run.psnr is not None and math.isinf(run.psnr) else " dB"
-    return f"{_human.times(run.speedup)} at {_human.decibel(run.psnr)}{unit}"
+    return f"{_human.times(run.speedup)} at {_human.decibels(run.psnr)}".replace("at identical", "and identical")
 
 
 def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps, unit: str) -> tuple[str, bool]:
@@ -91,7 +90,7 @@ def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps
     mine = best.psnr if best.psnr is not None else math.nan
     at_speed, at_compute = reference.psnr_at_speed(best.speedup), reference.psnr_at_compute(best.compute)
     if reference.beats(best):
-        text = f"But fewer steps does better here: as fast or faster, it reaches {_human.decibel(at_speed)} dB."
+        text = f"But fewer steps does better here: as fast or faster, it reaches {_human.decibels(at_speed)}."
         others = [run for run in kept if not reference.beats(run)]
         if others:
             other = max(others, key=lambda run: run.speedup or 0)
@@ -100,9 +99,9 @@ def _caveat(best: Run, kept: list[Run], fewer: Run | None, reference: FewerSteps
     if fewer and (fewer.speedup or 0) > (best.speedup or 0):
         return f"But simply taking fewer steps keeps the {unit}s too, and is faster: {_figures(fewer)}.", False
     if at_compute is not None and at_compute > mine:
-        text = f"With the same share of compute, fewer steps would reach {_human.decibel(at_compute)} dB, so its lead"
+        text = f"With the same share of compute, fewer steps would reach {_human.decibels(at_compute)}, so its lead"
         return text + " is in time alone.", False
     there, same = (at_speed, "speed") if at_speed is not None else (at_compute, "compute")
     if there is None:
         return "No run with fewer steps was as fast, so the two cannot be compared here.", False
-    return f"Simply taking fewer steps reaches {_human.decibel(there)} dB at the same {same}.", True
+    return f"Simply taking fewer steps reaches {_human.decibels(there)} at the same {same}.", True

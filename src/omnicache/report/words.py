@@ -1,80 +1,75 @@
-"""Plans in words: each clause as a sentence, and what its parts do, from their own descriptions."""
+"""Plans in words: the sentence of their method, what their options mean, and what their parts do, from their own descriptions."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from omnicache.granularity import Called
 from omnicache.plan import Plan
-from omnicache.policy import Trigger
+from omnicache.registry import METHODS, Method
+from omnicache.report.cards import described
+from omnicache.words import FEW, JOINED, options_of, told
 
-JOINED = {
-    "Or": "{a} or {b}",
-    "And": "{a} and {b}",
-    "Not": "not {a}",
-    "Union": "{a} and {b}",
-    "Intersection": "{a} inside {b}",
-    "Difference": "{a} without {b}",
-    "Called": "{called}",
-}
-FEW = 12
-"""Entries of a list above which it is cut: schedules and fitted numbers are in the plan's file."""
-LONG = 70
-"""Characters of a word above which it is cut."""
+Sentence = list[tuple[str, str]]
+"""Parts of a sentence: the word before each, which is stressed, and what it says."""
+SCHEDULES = ("Table", "Steps")
+"""Triggers whose steps are shown, and not described."""
 
 
-def clauses(plan: Plan) -> list[str]:
-    """A sentence for each clause of a plan."""
-    found = [f"Run {plan.steps:.0%} of the sampler's steps, and cache nothing."] if plan.steps < 1 else []
-    for p in plan.policies:
-        said = f"Compute when {told(p.when)}, at {told(p.where)}; else {told(p.how)}"
-        said += f", but for {told(p.which)}" if p.which is not None else ""
-        found.append(said + (f"; fix with {told(p.fix)}" if p.fix is not None else "") + ".")
+def sentences(plan: Plan) -> list[Sentence]:
+    """What a plan does, a sentence for each of its methods as the registry puts it; of policies without one, in words of their
+    parts."""
+    found: list[Sentence] = []
+    if plan.steps < 1:
+        found.append([("Run", f"{plan.steps:.0%} of the sampler's steps{'' if plan.policies else ', and cache nothing'}")])
+    known = [METHODS.get(name) for name in plan.method.split("+")]
+    if plan.policies and not all(known):
+        return found + [_own(p) for p in plan.policies]
+    return found + [_of(entry, plan) for entry in known if entry is not None and plan.policies and "-" not in _axes(entry)]
+
+
+def options(plan: Plan) -> list[tuple[str, str]]:
+    """The options that a person would give, ``interval = 4``, with what each means."""
+    found: list[tuple[str, str]] = []
+    for name in plan.method.split("+"):
+        given = plan.options.get(name) if "+" in plan.method else plan.options
+        about = described(METHODS[name].build) if name in METHODS else {}
+        for one in options_of(given if isinstance(given, Mapping) else {}):
+            option, means = one.partition("=")[0], about.get(one.partition("=")[0], "").replace("``", "")
+            if found and means.startswith("See "):  # it shares the text of one before
+                found[-1] = (f"{found[-1][0]}, {one.replace('=', ' = ')}", found[-1][1])
+                continue
+            means = re.sub(rf"^{option}, [\w, ]+: ", "", means)
+            found.append((one.replace("=", " = "), "" if ".py" in means else means[:1].upper() + means[1:]))
     return found
 
 
-def glosses(plan: Plan) -> list[tuple[str, str]]:
-    """The parts of a plan with what they do; of those that do the same, the first."""
-    parts = [part for p in plan.policies for of in (p.when, p.where, p.how, p.which, p.fix) for part in _parts(of)]
-    known: dict[str, str] = {}
-    for part in parts:
-        known.setdefault(_does(part), told(part))
-    return [(part, does) for does, part in known.items()]
+def _axes(entry: Method) -> tuple[str, str]:
+    return entry.axes.get("when", "-"), entry.axes.get("how", "-")
 
 
-def told(value: Any) -> str:
-    """A value as one would write it, without what goes without saying: ``First(3) or Every(5)``."""
-    if isinstance(value, (tuple, list)) and any(isinstance(v, (tuple, list)) for v in value):
-        return f"({len(value)} lists)"
-    if isinstance(value, (tuple, list)):
-        inside = ", ".join(map(told, value[:FEW]))
-        return f"({inside}, … {len(value)} in all)" if len(value) > FEW else f"({inside})"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if not is_dataclass(value) or isinstance(value, type):
-        text = str(value)
-        return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
-    name, own = type(value).__name__, {f.name: getattr(value, f.name) for f in fields(value)}
-    if name in JOINED:
-        return JOINED[name].format(**{k: told(v) for k, v in own.items()})
-    first = next(iter(own), None)
-    always = first if isinstance(value, Trigger) and isinstance(own.get(first or ""), (int, float)) else None  # First(1), not First
-    given = [(f.name, own[f.name]) for f in fields(value) if f.name == always or not _usual(f, own[f.name])]
-    given = [(k, v) for k, v in given if v is not None]
-    shown = [told(v) if k == first else f"{k}={told(v)}" for k, v in given]
-    return f"{name}({', '.join(shown)})" if shown else name
+def _of(entry: Method, plan: Plan) -> Sentence:
+    when, how = _axes(entry)
+    said = [("Compute", when) if when.startswith("by ") else ("Compute when:", when)]
+    said += [("at", entry.axes.get("where", "-")), ("else", how)]
+    fix = entry.axes.get("fix", "-")
+    return said + ([("fix", fix)] if fix != "-" and plan.fixing is not None else [])
 
 
-def _usual(field: Field[Any], value: Any) -> bool:
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    return default is not MISSING and type(default) is type(value) and bool(default == value)
+def _own(policy: Any) -> Sentence:
+    parts = {"When:": policy.when, "at:": policy.where, "else:": policy.how, "but for:": policy.which, "fix:": policy.fix}
+    return [(word, "; ".join(dict.fromkeys(map(_does, _parts(part))))) for word, part in parts.items() if part is not None]
 
 
 def _parts(value: Any) -> Iterator[Any]:
     """The value and those inside it, without what only joins others."""
+    if isinstance(value, Called):
+        yield value
+        return
     if not is_dataclass(value) or isinstance(value, type):
         return
     if type(value).__name__ not in JOINED:
@@ -87,13 +82,19 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _does(value: Any) -> str:
     """The first sentence of a part's description, with its numbers in it, and without its papers."""
+    if type(value).__name__ in SCHEDULES:
+        return "the steps of a schedule"
+    if isinstance(value, Called):
+        return value.called
     text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
     first = re.split(r"(?<=[^.\d]\.) (?=[A-Z`])", text)[0]
-    first = re.sub(r" \([^()]*(arXiv|S\()[^()]*(\([^()]*\)[^()]*)*\)", "", first)
+    first = re.sub(r" \([^()]*(arXiv|S\()[^()]*(\([^()]*\)[^()]*)*\)", "", first).removesuffix(".")
     numbers = {f.name: getattr(value, f.name) for f in fields(value)}
 
     def number(found: re.Match[str]) -> str:
         known = numbers.get(found[1])
         return told(known) if isinstance(known, (int, float)) and not isinstance(known, bool) else found[1]
 
-    return re.sub(r"\b1 steps\b", "1 step", re.sub(r"``([^`]*)``", number, first)).replace("first 1 step", "first step")
+    said = re.sub(r"\b(first|last) 1 steps?\b", r"\1 step", re.sub(r"``([^`]*)``", number, first))
+    said = said.removeprefix("Computes when ").removeprefix("Computes ")
+    return said[:1].lower() + said[1:]

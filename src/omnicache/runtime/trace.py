@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from omnicache import words
 from omnicache.guards import human_bytes
-from omnicache.now import human_seconds
 from omnicache.policy import Seen, Signal
 from omnicache.runtime.step import Step
 
@@ -132,7 +132,7 @@ class Trace:
         """What is printed of it; ``runs``: how many there were of its session."""
         if not self.records:
             return f"{self.method}: nothing ran yet." + "".join(f"\n  {n}" for n in self.notes)
-        took = f" in {human_seconds(self.seconds)}" if self.timed else ""
+        took = f" in {words.seconds(self.seconds)}" if self.timed else ""
         which = "" if runs < 2 else f", the last of {runs} runs" if self.number == runs else f", run {self.number} of {runs}"
         lines = [f"{self.method}{which}: {len(self.records)} evaluations of the denoiser{took}"]
         for name in self.branches():
@@ -163,5 +163,5 @@ class Trace:
             return "nothing saved by reuse; "
         if self.speedup is None:
             return ""
-        saved = f"{human_seconds(abs(self.seconds_saved))} {'saved' if self.seconds_saved >= 0 else 'lost'}"
+        saved = f"{words.seconds(abs(self.seconds_saved))} {'saved' if self.seconds_saved >= 0 else 'lost'}"
         return f"by its own computed steps about {saved}, {self.speedup:.2f} times as fast; "

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
+from omnicache.measure.likeness import ALIKE
 from omnicache.tuning.trial import Trial
 
 SLACK = 0.02
 """Share of a speed that may be missing: what is chosen is one of a few steps more or less, and clocks are not exact."""
-LIKE = 30.0
-"""PSNR in dB that is asked for where only memory is limited: side by side, few can tell such pictures from the uncached ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Goal:
     @property
     def like(self) -> float | None:
         """The PSNR that is wanted."""
-        return self.psnr if self.psnr is not None or self.speedup is not None else LIKE
+        return self.psnr if self.psnr is not None or self.speedup is not None else ALIKE
 
     @property
     def guards(self) -> Guards | None:
