@@ -11,6 +11,7 @@ from omnicache.granularity import Stack
 from omnicache.measure import psnr
 from omnicache.measure.quality import Quality, kid95, mean95
 from omnicache.measure.speed import median95, speed
+from omnicache.measure.task import Input
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
@@ -31,7 +32,10 @@ class Drawn:
 
     def __init__(self, count=12, frames=1, first=0, every=1):
         self.pipe, self.frames, self.first, self.every, self.calls = Pipe(dit()), frames, first, every, []
-        self.inputs = list(range(0, count, every))
+        self.inputs, self.settings = (
+            [Input("any", first + i, {}) for i in range(0, count, every)],
+            {"num_inference_steps": self.steps},
+        )
 
     def with_other_seeds(self, further):
         return Drawn(len(self.inputs), self.frames, self.first + further)
@@ -41,7 +45,7 @@ class Drawn:
 
     def draw(self, start, stop):
         self.calls.append((start, stop))
-        made = [self.pipe(label=1, generator=torch.Generator().manual_seed(self.first + i)) for i in self.inputs[start:stop]]
+        made = [self.pipe(label=1, generator=torch.Generator().manual_seed(one.seed)) for one in self.inputs[start:stop]]
         pictures = torch.sigmoid(torch.cat(made)[:, :3].repeat(1, 1, 2, 2))
         return pictures if self.frames == 1 else torch.stack([pictures, pictures**2, pictures**3], 1)
 
@@ -78,12 +82,17 @@ def test_what_is_computed_in_full_is_the_same_and_finite():
     assert found["ssim"]["mean"] == pytest.approx(1.0)
 
 
-def test_uncached_samples_are_drawn_once(tmp_path):
+def test_uncached_samples_are_drawn_once_for_the_same_weights_and_inputs(tmp_path):
     task = Drawn(4)
     first = Quality(task, folder=tmp_path).of(None)[0]
     task.calls.clear()
     assert Quality(task, folder=tmp_path).of(None)[0] == first
     assert task.calls == []
+    with torch.no_grad():
+        next(task.pipe.transformer.parameters()).mul_(2)
+    assert Quality(task, folder=tmp_path).of(None)[0] != first and task.calls
+    other = Drawn(4, first=1)
+    assert Quality(other, folder=tmp_path).of(None)[0] != first and other.calls
 
 
 def test_the_reference_has_other_seeds():
