@@ -8,7 +8,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold
 from omnicache.triggers import Table
-from omnicache.words import decibels, goal, seconds
+from omnicache.words import decibels, goal, plain, seconds
 
 MADE_FOR = {
     "model": "DiTTransformer2DModel",
@@ -53,3 +53,15 @@ def test_numbers_as_people_write_them():
     assert written == ["0 s", "4.2 ms", "42 ms", "0.42 s", "4.20 s", "42.0 s", "420 s"]
     assert decibels(100.0) == decibels(float("inf")) == "identical" and decibels(99.9) == "99.9 dB"
     assert goal("speedup=2, psnr=32, memory='1 MB'") == "2 times as fast and 32 dB or more and at most 1 MB kept"
+
+
+def test_options_that_a_person_gives_are_told_apart_from_what_was_fitted():
+    given = {"interval": 4, "basis": "taylor", "correct": True, "threshold": 0.1}
+    fitted = {
+        "schedule": "#..#",
+        "weights": (None, (1.0, 2.0)),
+        "maps": {},
+        "sampler": "DDIMScheduler(clip_sample=False)",
+        "tail": None,
+    }
+    assert plain({**given, **fitted}) == given

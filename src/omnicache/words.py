@@ -60,14 +60,19 @@ def clause(policy: Policy) -> str:
     return said + (f", fix with {type(policy.fix).__name__}" if policy.fix is not None else "")
 
 
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a person would give: schedules and fitted numbers are in the plan's file."""
+
+    def is_plain(value: Any) -> bool:
+        word = isinstance(value, str) and 0 < len(value) <= 16 and not set(value) <= {*"#."}
+        return word or isinstance(value, (bool, int, float))
+
+    return {name: value for name, value in options.items() if is_plain(value)}
+
+
 def options_of(options: Mapping[str, Any]) -> list[str]:
-    """The options that a person would give, ``["interval=4", "basis=taylor"]``: schedules and fitted numbers are in the plan's
-    file."""
-    found = []
-    for name, value in options.items():
-        if isinstance(value, (bool, int, float)) or (isinstance(value, str) and 0 < len(value) <= 16 and not set(value) <= {*"#."}):
-            found.append(f"{name}={told(value)}")
-    return found
+    """Those as people write them, ``["interval=4", "basis=taylor"]``."""
+    return [f"{name}={told(value)}" for name, value in plain(options).items()]
 
 
 def few_options(options: Mapping[str, Any]) -> str:

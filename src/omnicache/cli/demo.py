@@ -121,7 +121,7 @@ def lineup(task: Task, others: list[Input], names: list[str], quick: bool) -> tu
     for name in names:
         entry = omnicache.methods()[name]
         if name == "fewer-steps":
-            contenders += [Contender(f"{name} {ratio:g}", entry.plan(ratio=ratio)) for ratio in (0.5, 0.36, 0.24)]
+            contenders += [Contender(f"{name} {ratio:g}", entry.plan(ratio=ratio)) for ratio in (0.5, 0.36, 0.24, 0.16)]
             continue
         if entry.slow_to_calibrate and (quick or task.frames > 1):
             why = f"Its calibration takes longer than all of this demo; make a plan with: omnicache calibrate {task.name} -m {name}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from omnicache import words
 from omnicache.api import enable
 from omnicache.cli.asking import asked_as, draw, inputs_of, settings_for
 from omnicache.cli.common import plain_warnings, read_options, say_rest, usual
@@ -35,7 +36,7 @@ def examined(
     result = {
         "model": pipe,
         "method": plan.method,
-        "options": {k: v for k, v in plan.options.items() if isinstance(v, (bool, int, float, str))},
+        "options": words.plain(plan.options),
         "steps": call["num_inference_steps"],
         "computed": found.drawn[0].look.run.computed,
         "speedup": found.speed,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import omnicache
+from omnicache import words
 from omnicache.integrations.pipelines import denoisers
 from omnicache.kept.origin import machine
 from omnicache.measure.flops import denoiser_flops
@@ -109,7 +110,7 @@ class Comparison:
         return {
             "method": plan.method,
             "label": contender.label,
-            "options": {k: v for k, v in plan.options.items() if k not in ("schedule", "gamma", "coefficients")},
+            "options": words.plain(plan.options),
             **self._figures(walls, inside, made),
             "speedup": statistics.median(ratios) if ratios else None,
             "speedup_spread": _middle_half(ratios),
