@@ -182,7 +182,8 @@ def study(name: str, a: argparse.Namespace) -> None:
             if task.frames > 1:
                 found["quality"]["motion"] = motion(drawn.task, made, drawn.uncached)
         if a.only in ("all", "speed") and not done("speed", "pairs", a.pairs):
-            found["speed"] = speed(pipe, lambda: task.draw(0, a.at_once), plan, a.pairs) | {"at_once": a.at_once}
+            about = {"at_once": a.at_once, "threads": torch.get_num_threads()}
+            found["speed"] = speed(pipe, lambda: task.draw(0, a.at_once), plan, a.pairs) | about
         keep()
         if (seconds := time.perf_counter() - began) > 1:
             told = [f"{found['quality']['psnr']['mean']:.1f} dB"] if "quality" in found else []

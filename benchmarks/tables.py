@@ -26,11 +26,13 @@ def markdown(record: dict[str, Any]) -> str:
     """All tables of one model."""
     rows, unit = record["rows"], record["unit"]
     base = record.get("uncached", {})
+    threads = {str(r["speed"]["threads"]) for r in rows.values() if "threads" in r.get("speed", {})}
+    on = f"{record['device'].split(',')[0]}, speed with {' or '.join(sorted(threads)) or 'no'} threads"
     lines = [
         f"# {record['model']} ({record['class']})",
         "",
         f"{record['steps']} steps, guidance {record['guidance'] or 'none'}, {base.get('samples', 0)} {unit}s (of the experiments, "
-        f"every table but the first, each {'second' if unit == 'clip' else 'fourth'}), {record['device']}, "
+        f"every table but the first, each {'second' if unit == 'clip' else 'fourth'}), {on}, "
         f"torch {record['torch']}, {record['when']}. Speed is that of the denoiser, a median of interleaved pairs; everything with "
         "its 95 % interval. PSNR and SSIM are to the uncached samples of the same seeds, KID to uncached samples of other seeds in "
         "the features of the model's judge: the same labels are in both sets, which puts that of the uncached samples below zero, "
