@@ -112,7 +112,7 @@ class Rows:
             for fill, name in (("cache", "cached value"), ("match", "copy of the match"), ("between", "interpolated")):
                 yield Row(f"fill, {part}s", f"{part}s, {name}", "40%", lambda p=part, f=fill: md(**{p: 0.4}, fill=f))
         yield Row("fill, tokens", "tokens, averaged and copied (ToMeSD)", "40%", lambda: self.tomesd(0.4))
-        for patches in (1, 2, 4, 8):
+        for patches in (1, 2, 4):
             yield Row("patches", f"{patches}x{patches} patches", "50%", lambda k=patches: md(token=0.5, patches=k))
         for ratio, more in ((0.4, (0.1,)), (0.3, (0.1, 0.1))):
             label = f"4x4 patches, {ratio:.0%}, then joined, {', '.join(f'{m:.0%}' for m in more)}"

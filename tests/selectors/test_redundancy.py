@@ -154,12 +154,12 @@ def test_every_patch_drops_as_many(kind, along, patches, monkeypatch):
     looked = []
     plain = matching.most_alike
     monkeypatch.setattr(matching, "most_alike", lambda a, b: looked.append(a.shape[0] * a.shape[1] * b.shape[1]) or plain(a, b))
-    rows = film(2, 3, along=along)
+    rows = film(2, 3, 16, along=along)
     gone = dropped(chosen(kind(0.5, patches=patches), rows), rows).view(rows.x.shape[:2])
-    gone = rows.grid.film(gone)[:, 0].view(2, patches, 8 // patches, patches, 8 // patches)
-    assert (gone.transpose(2, 3).flatten(3).sum(3) == 32 // patches**2).all()
+    gone = rows.grid.film(gone)[:, 0].view(2, patches, 16 // patches, patches, 16 // patches)
+    assert (gone.transpose(2, 3).flatten(3).sum(3) == 128 // patches**2).all()
     problems = 6 if kind is Tokens else 2
-    assert looked == [problems * 48 * 16 // patches**2]  # similarities are fewer by the square
+    assert looked == [problems * 192 * 64 // patches**2]  # similarities are fewer by the square
 
 
 def test_patches_of_frames_drop_their_own_and_are_stacked(monkeypatch):
@@ -196,17 +196,17 @@ def test_a_hierarchy_drops_more_after_patches_are_joined():
 
 
 def test_an_uneven_grid_is_cut_into_as_many_patches_as_fit():
-    grid = Grid(1, 1, 6, 10, "space")
-    rows = Rows(torch.randn(1, 60, 4), grid)
-    assert Tokens(0.5, patches=4).levels(6, 10) == [(2, 0.5)]
-    assert chosen(Tokens(0.5, patches=4), rows).index.shape == (1, 60 - 4 * 7)
+    grid = Grid(1, 1, 10, 14, "space")
+    rows = Rows(torch.randn(1, 140, 4), grid)
+    assert Tokens(0.5, patches=4).levels(10, 14) == [(2, 0.5)]
+    assert chosen(Tokens(0.5, patches=4), rows).index.shape == (1, 140 - 4 * 17)
     odd = Rows(torch.randn(1, 35, 4), Grid(1, 1, 5, 7, "space"))
     assert chosen(Tokens(0.5, patches=4), odd).index.shape == (1, 18)
 
 
-@pytest.mark.parametrize(("ratio", "patches"), [(0.2, 2), (0.4, 2), (0.5, 4), (0.01, 1)])
-def test_patches_are_large_enough_to_drop_the_ratio(ratio, patches):
-    """A patch of four cells drops one or two, or three, and of 0.2 of it none: patches of sixteen drop three."""
+@pytest.mark.parametrize(("ratio", "patches"), [(0.2, 2), (0.4, 2), (0.5, 2), (0.05, 1), (0.01, 1)])
+def test_patches_are_large_enough_to_choose_and_to_drop_the_ratio(ratio, patches):
+    """A patch of four cells has nothing to choose among, and 0.05 of one of sixteen is none."""
     assert matching.fitting(8, 8, 4, 2, ratio) == patches
     rows = film(1, 1)
     assert chosen(Tokens(ratio, patches=4), rows).index.shape == (1, 64 - int(ratio * (64 // patches**2)) * patches**2)

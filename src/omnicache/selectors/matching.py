@@ -205,11 +205,11 @@ def tiles(height: int, width: int, number: int) -> torch.Tensor:
 
 
 def fitting(height: int, width: int, number: int, side: int, ratio: float = 0.0) -> int:
-    """The most patches per side, up to ``number``, into which a grid divides with whole groups in each, and of which each can drop
-    nearly ``ratio`` of its cells: of four cells 0.2 is none."""
+    """The most patches per side, up to ``number``, into which a grid divides, each with four groups or more to choose among, and
+    with nearly ``ratio`` of its cells to drop: of sixteen cells 0.05 is none."""
 
     def fits(n: int) -> bool:
         wanted = ratio * (height // n) * (width // n)
-        return not (height % n or width % n or min(height, width) // n < side) and int(wanted + 1e-9) >= NEARLY * wanted
+        return not (height % n or width % n or min(height, width) // n < 2 * side) and int(wanted + 1e-9) >= NEARLY * wanted
 
     return next((n for n in range(number, 1, -1) if fits(n)), 1)
