@@ -190,8 +190,8 @@ class Tuning:
         like, mean = self.goal.like, sum(each) / len(each)
         if like is not None and mean < like:
             warn(
-                f"{self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} reaches "
-                f"{mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for psnr={2 * like - mean:.1f}."
+                f"OmniCache: {self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} "
+                f"reaches {mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for psnr={2 * like - mean:.1f}."
             )
         return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
 
