@@ -191,7 +191,8 @@ class Tuning:
         if like is not None and mean < like:
             warn(
                 f"OmniCache: {self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} "
-                f"reaches {mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for psnr={2 * like - mean:.1f}."
+                f"reaches {mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for "
+                f"psnr={2 * like - mean:.1f}."
             )
         return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
 
