@@ -166,3 +166,12 @@ def test_check_says_what_a_plan_was_made_for_and_exits_with_2_where_it_is_refuse
     assert {d["what"]: d["verdict"] for d in told} == {"num_inference_steps": "fine", "guidance_scale": "measured elsewhere"}
     with pytest.raises(OmniCacheError, match=r"num_inference_steps: Its schedule is for another number of steps; plan.for_steps"):
         shown("check", model, "x.plan.json", "--steps", "20")
+
+
+def test_a_search_that_is_stopped_says_that_nothing_is_lost(model, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(omnicache, "tune", stop)
+    done = CliRunner().invoke(app, ["tune", model, "--psnr", "30", "--steps", "8"])
+    assert done.exit_code == 130 and "the same command goes on from here" in done.output

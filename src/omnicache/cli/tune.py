@@ -9,6 +9,7 @@ from rich.table import Table
 import omnicache
 from omnicache.cli.asking import inputs_of, settings_of, subject_of
 from omnicache.cli.common import err, load, print_json, usual
+from omnicache.cli.measured import resumable
 from omnicache.cli.options import AsJson, Guidance, Inputs, Pipe, PlanFile, PlanSteps
 from omnicache.guards import human_bytes
 
@@ -34,7 +35,8 @@ def tune(
         raise omnicache.OmniCacheError("Say what to try it on: -i 'a red fox' -i 'a lake at night' … (sixteen prompts do).")
     asked = inputs_of(loaded, inputs, count=count, usual=usual(pipe))
     goal: dict[str, Any] = {"speedup": speedup, "psnr": psnr, "memory": memory}
-    plan = omnicache.tune(loaded, asked, **goal, methods=methods, budget=budget, progress=not as_json, **call)
+    with resumable():
+        plan = omnicache.tune(loaded, asked, **goal, methods=methods, budget=budget, progress=not as_json, **call)
     plan.save(out)
     told = plan.measured["tuned"]
     if as_json:
