@@ -162,7 +162,7 @@ def test_a_plan_for_another_step_count_leaves_the_run_uncached_with_a_warning_an
     plan, plain = omnicache_trajectory(schedule="##.#.#.#"), pipe()
     with omnicache.cache(pipe, plan) as run:
         with pytest.warns(
-            UserWarning, match="schedule is for 8 steps and this run has 10; calibrate again with num_inference_steps=10"
+            UserWarning, match="schedule is for 8 steps and this run has 10; make it again with num_inference_steps=10, or carry"
         ):
             assert torch.equal(pipe(), plain)
         assert run.computed == "#" * 10

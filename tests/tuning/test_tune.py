@@ -267,13 +267,30 @@ def test_other_methods_are_tried_inside_the_computed_steps(pipe, tmp_path):
     assert "finds nothing to cache in Mixture" in why
 
 
+def test_a_composition_that_breaks_ends_no_search(pipe, tmp_path, monkeypatch):
+    draw = Drawing.__call__
+
+    @functools.wraps(draw)
+    def drawn(self, *given, **more):
+        session = omnicache.api._session_of(self.transformer)
+        if session is not None and "cfg-cache" in session.plan.method:
+            raise RuntimeError("shapes do not match")
+        return draw(self, *given, **more)
+
+    monkeypatch.setattr(Drawing, "__call__", drawn)
+    plan = tune(pipe, tmp_path, psnr=40, methods="omnicache-optimal")
+    assert plan.method == "omnicache-optimal"
+    (why,) = (why for label, why in plan.measured["tuned"]["refused"].items() if "cfg-cache" in label)
+    assert why == "It failed with RuntimeError: shapes do not match"
+
+
 def test_compositions_are_searched_where_they_score():
     asked = []
 
     def score(computed, inside, options):
         asked.append((computed, inside, options))
         if inside == "cfg-cache":
-            raise OmniCacheError("not here")
+            return None
         return 10 * options["token"] - computed
 
     compose(50, 10, score, lambda: False)

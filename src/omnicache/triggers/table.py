@@ -20,7 +20,7 @@ class Table(Trigger):
             return None
         return (
             f"the plan's schedule is for {len(self.steps)} steps and this run has {total}; "
-            f"calibrate again with num_inference_steps={total}"
+            f"make it again with num_inference_steps={total}, or carry it over: plan.for_steps({total})"
         )
 
     def for_steps(self, total: int) -> Table:

@@ -19,14 +19,14 @@ WIDER = 1.6
 """So many times the computed steps of the best plan without anything inside are tried: what is inside costs likeness."""
 
 
-def compose(steps: int, best: int, score: Callable[[int, str, dict[str, Any]], float], enough: Callable[[], bool]) -> None:
+def compose(steps: int, best: int, score: Callable[[int, str, dict[str, Any]], float | None], enough: Callable[[], bool]) -> None:
     """Try compositions, each chosen by what the ones before it have scored: a tree-structured Parzen estimator with a fixed seed.
 
     Args:
         steps: of the sampler.
         best: computed steps of the best plan with nothing inside.
-        score: of so many computed steps with a method and its options inside; higher is better. One that cannot be raises
-            OmniCacheError, and its method is tried no more.
+        score: of so many computed steps with a method and its options inside; higher is better. None of one that
+            cannot be: its method is tried no more.
         enough: whether to stop.
 
     Raises:
@@ -48,8 +48,7 @@ def compose(steps: int, best: int, score: Callable[[int, str, dict[str, Any]], f
         if name not in names:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        try:
-            study.tell(trial, score(computed, name, options))
-        except OmniCacheError:
+        scored = score(computed, name, options)
+        if scored is None:
             names.remove(name)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        study.tell(trial, scored, state=optuna.trial.TrialState.FAIL if scored is None else None)

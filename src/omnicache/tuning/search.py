@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Tuning:
                 done()
                 if enough():
                     return
-                try:
+                with self._told(label):
                     plan = guarded(make(), self.goal.guards)
                     first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
                     like = sum(first) / len(first)
@@ -99,13 +100,10 @@ class Tuning:
                         passed_over.append((like, label, plan))
                     else:
                         self._trial(label, plan)
-                except OmniCacheError as no:
-                    self.refused[label] = str(no)
-                except FAILURES as broken:
-                    self.refused[label] = failed(broken)
         if passed_over and not any(map(self.goal.reached, self.trials.values())):
             _, label, plan = max(passed_over, key=lambda one: one[:2])
-            self._trial(label, plan)
+            with self._told(label):
+                self._trial(label, plan)
 
     def compose(self, enough: Callable[[], bool]) -> None:
         """Our own method with others inside its computed steps."""
@@ -120,24 +118,33 @@ class Tuning:
         except OmniCacheError as no:
             self.refused["compositions"] = str(no)
 
-    def _score(self, computed: int, inside: str, options: dict[str, Any]) -> float:
+    def _score(self, computed: int, inside: str, options: dict[str, Any]) -> float | None:
         """Speed of what is like enough, or likeness of what is fast enough; below 0 what is neither, and what is far from like
-        enough on the first inputs is not timed."""
+        enough on the first inputs is not timed. None of what cannot be."""
         label = self.optimal.label(computed, inside, options)
-        try:
-            plan = guarded(self.optimal.plan(computed, inside, options), self.goal.guards)
-        except OmniCacheError as no:
-            self.refused[label] = str(no)
-            raise
         like, fast = self.goal.like, self.goal.speedup
-        if like is not None:
-            first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
-            if (short := like - SCREEN - sum(first) / len(first)) > 0:
-                return -SCREEN - short
-        trial = self._trial(label, plan)
+        with self._told(label):
+            plan = guarded(self.optimal.plan(computed, inside, options), self.goal.guards)
+            if like is not None:
+                first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
+                if (short := like - SCREEN - sum(first) / len(first)) > 0:
+                    return -SCREEN - short
+            self._trial(label, plan)
+        if (trial := self.trials.get(label)) is None:
+            return None
         if not self.goal.reached(trial):
             return min(trial.sure - like if like is not None else 0.0, trial.speedup - fast if fast is not None else 0.0)
         return trial.speedup if like is not None else trial.psnr
+
+    @contextmanager
+    def _told(self, label: str) -> Iterator[None]:
+        """What cannot be, or breaks, is told at the end; the others go on."""
+        try:
+            yield
+        except OmniCacheError as no:
+            self.refused[label] = str(no)
+        except FAILURES as broken:
+            self.refused[label] = failed(broken)
 
     def _own(self, computed: int) -> Trial:
         return self._trial(self.optimal.label(computed), guarded(self.optimal.plan(computed), self.goal.guards))
