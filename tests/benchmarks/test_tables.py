@@ -28,6 +28,15 @@ def test_a_row_tells_speed_energy_and_quality_with_intervals():
     assert "| uncached |  | 1 | 2.00 | 167 |" in text
 
 
+def test_the_kernel_distance_is_told_above_the_uncached_samples():
+    kept, old = row("methods", "kept", 30.0, 2.0), row("methods", "old", 30.0, 2.0)
+    kept["quality"]["kid_above"] = {"mean": 0.002, "low": 0.001, "high": 0.003}
+    told = record(kept, old)
+    told["uncached"]["kid"] = {"mean": -0.003, "low": -0.004, "high": -0.002}
+    lines = {line.split(" | ")[0]: line for line in markdown(told).splitlines()}
+    assert "| 1.0 [0.0, 2.0] | 2.0 [1.0, 3.0] |" in lines["| kept"] and "| 1.0 [0.0, 2.0] | 4.0 |" in lines["| old"]
+
+
 def test_claims_are_judged_sample_by_sample():
     cached, mean = "tokens, cached value", "tokens, averaged and copied (ToMeSD)"
     group = "fill, tokens"

@@ -130,6 +130,18 @@ def test_the_interval_of_the_kernel_distance_holds_it_about_as_often_as_it_says(
     assert shifted["low"] > 0
 
 
+def test_how_much_farther_cached_samples_are_is_told_pair_by_pair():
+    """What moves both sets alike (here a reference that is elsewhere) cancels out, and small changes show."""
+    draw = torch.Generator().manual_seed(0)
+    reference, uncached = torch.rand(48, 1, 4, generator=draw) + 0.3, torch.rand(48, 1, 4, generator=draw)
+    worse = uncached - 0.01
+    alone, paired = kid95(reference, worse), kid95(reference, worse, uncached)
+    assert paired["mean"] == pytest.approx(alone["mean"] - kid95(reference, uncached)["mean"])
+    assert 0 < paired["low"] and paired["high"] - paired["low"] < 0.3 * (alone["high"] - alone["low"])
+    assert kid95(reference, uncached, uncached) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert "kid_above" not in Quality(Drawn(6)).of(None)[0]
+
+
 def test_pictures_that_belong_together_make_no_interval_narrower():
     draw = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 48, 1, 4, generator=draw)

@@ -51,6 +51,10 @@ class Quality:
         """Features of uncached samples of other seeds, as :meth:`features` gives them."""
         return self.features(self._kept("other seeds", self.task.with_other_seeds(OTHER_SEEDS)))
 
+    @cached_property
+    def _features(self) -> Tensor:
+        return self.features(self.uncached)
+
     @torch.no_grad()
     def features(self, made: Tensor) -> Tensor:
         """Of samples, in the judge's last layer: ``(n, 1, d)``, or ``(n, 8, d)`` of clips."""
@@ -92,14 +96,19 @@ class Quality:
 
         Returns:
             ``samples``; ``psnr`` (dB) and ``ssim`` to the uncached samples, one by one (of clips: the mean over their frames),
-            ``kid``, ``recognised``, each as ``{"mean", "low", "high"}`` with the ends of the 95 % interval; ``psnr_each``.
+            ``kid``, ``recognised``, each as ``{"mean", "low", "high"}`` with the ends of the 95 % interval; ``psnr_each``. With
+            ``compare`` also ``kid_above``, how much farther than the uncached samples these are: what both sets share, seeds and
+            the labels of the reference, cancels out.
         """
         found: dict[str, Any] = {"samples": len(made)}
         if compare:
             found |= likeness95(made, self.uncached)
         made = shown(made)
         found["recognised"] = mean95(self.task.recognised(made).float())
-        found["kid"] = kid95(self.reference, self.features(made))
+        features = self.features(made)
+        found["kid"] = kid95(self.reference, features)
+        if compare:
+            found["kid_above"] = kid95(self.reference, features, self._features)
         return found
 
     def _kept(self, what: str, task: Task) -> Tensor:
@@ -123,17 +132,20 @@ def mean95(values: Tensor) -> dict[str, float]:
     return {"mean": float(values.double().mean()), "low": low, "high": high}
 
 
-def kid95(reference: Tensor, features: Tensor) -> dict[str, float]:
+def kid95(reference: Tensor, features: Tensor, than: Tensor | None = None) -> dict[str, float]:
     """Kernel distance of two sets ``(n, m, d)``, of m pictures that belong together each, and its 95 % interval, from 200 random
-    halves of both.
+    halves of both; or how much more it is than that of ``than``, whose i-th picture was made as the i-th of ``features`` was.
 
     Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
     subsampling with its correction for finite samples), so their deviation is the error of the mean.
     """
     draw, found = torch.Generator().manual_seed(0), []
     for _ in range(200):
-        a, b = (x[torch.randperm(len(x), generator=draw)[: len(x) // 2]].flatten(0, 1) for x in (reference, features))
-        found.append(kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0])
+        some, same = (torch.randperm(len(x), generator=draw)[: len(x) // 2] for x in (reference, features))
+        a, far = reference[some].flatten(0, 1), []
+        for b in [x[same].flatten(0, 1) for x in (features, than) if x is not None]:
+            far.append(kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0])
+        found.append(far[0] - sum(far[1:]))
     each = torch.tensor(found, dtype=torch.float64)
     middle, deviation = float(each.mean()), float(each.std())
     return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}
