@@ -3,7 +3,7 @@
     python -m benchmarks.multidimensional emoji-text emoji-motion emoji-animate emoji [--pairs 11]
 
 Each row of the table of methods is drawn for 256 inputs (of clips 32, with eight frames each for KID), each row of the experiments
-for every fourth of them (of clips every second), and compared with the uncached samples of the same seeds, then timed on one call
+for every fourth of them, and compared with the uncached samples of the same seeds, then timed on one call
 in interleaved pairs.
 Writes ``multidimensional-MODEL.json`` and, as tables, ``multidimensional-MODEL.md``; what the JSON holds already is not measured
 again, and one row more is written at a time.
@@ -41,7 +41,7 @@ from training.motion.figures import NEAR
 
 METHODS = "methods"
 """The table whose rows are drawn for all inputs."""
-THINNED, THINNED_CLIPS = 4, 2
+THINNED = 4
 """The experiments compare rows sample by sample, and need fewer."""
 STEPS = {"emoji": 20, "emoji-text": 28, "emoji-motion": 30, "emoji-animate": 25}
 CALIBRATION, CALIBRATION_CLIPS = 8, 2
@@ -176,7 +176,7 @@ def study(name: str, a: argparse.Namespace) -> None:
                 found[part] = have
             return have is not None
 
-        drawn = whole_and_part(1 if row.group == METHODS else THINNED_CLIPS if rows.film else THINNED)
+        drawn = whole_and_part(1 if row.group == METHODS else THINNED)
         if a.only in ("all", "quality") and not done("quality", "samples", len(drawn.task.inputs)):
             found["quality"], made = drawn.of(plan)
             if task.frames > 1:

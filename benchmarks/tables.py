@@ -32,11 +32,11 @@ def markdown(record: dict[str, Any]) -> str:
         f"# {record['model']} ({record['class']})",
         "",
         f"{record['steps']} steps, guidance {record['guidance'] or 'none'}, {base.get('samples', 0)} {unit}s (of the experiments, "
-        f"every table but the first, each {'second' if unit == 'clip' else 'fourth'}), {on}, "
+        f"every table but the first, each fourth), {on}, "
         f"torch {record['torch']}, {record['when']}. Speed is that of the denoiser, a median of interleaved pairs; everything with "
         "its 95 % interval. PSNR and SSIM are to the uncached samples of the same seeds, KID to uncached samples of other seeds in "
-        "the features of the model's judge. The same labels are in both sets, which moves them all by a constant: what counts is how "
-        "far a row is above the uncached samples; without an interval where the row was drawn before it was worked out pair by pair. "
+        "the features of the model's judge. The same labels are in both sets, which moves them all by a constant: what counts is "
+        "how far a row is above the uncached samples (with an interval where that was worked out pair by pair). "
         f"Energy is what {record['watts']:g} W would take in the denoiser's time.",
         "",
     ]
@@ -55,7 +55,8 @@ def watt_hours(seconds: float, watts: float) -> float:
 
 def _table(record: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     film = record["unit"] == "clip"
-    head = ["method", "ratio", "speedup", "s", "Wh per 1000", "PSNR (dB)", "SSIM", "KID x 1000", "above uncached", "recognised", "kept"]
+    head = ["method", "ratio", "speedup", "s", "Wh per 1000", "PSNR (dB)", "SSIM", "KID x 1000"]
+    head += ["above uncached", "recognised", "kept"]
     head += ["obeys its law", "centre off", "turn off", "size off", "change"] * film
     made = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     base = record.get("uncached", {})

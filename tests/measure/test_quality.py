@@ -137,7 +137,7 @@ def test_how_much_farther_cached_samples_are_is_told_pair_by_pair():
     worse = uncached - 0.01
     alone, paired = kid95(reference, worse), kid95(reference, worse, uncached)
     assert paired["mean"] == pytest.approx(alone["mean"] - kid95(reference, uncached)["mean"])
-    assert 0 < paired["low"] and paired["high"] - paired["low"] < 0.3 * (alone["high"] - alone["low"])
+    assert paired["low"] > 0 and paired["high"] - paired["low"] < 0.3 * (alone["high"] - alone["low"])
     assert kid95(reference, uncached, uncached) == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert "kid_above" not in Quality(Drawn(6)).of(None)[0]
 
