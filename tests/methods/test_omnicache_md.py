@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import omnicache
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack, Temporal
 from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap, Site
@@ -287,6 +288,26 @@ def test_each_module_is_given_as_many_rows_as_stay():
     assert seen(token=0.0, frame=0.0, block=0.5) == ({(12, 16)}, {(16, 6)})  # and all positions in space
     assert seen(token=0.5, frame=0.5, block=0.5) == ({(6, 8)}, {(16, 6)})
     assert seen(token=0.0, frame=0.5, block=0.5, placement="s2s-t2t") == ({(12, 8)}, {(32, 3)})
+    with pytest.raises(OmniCacheError, match="token=0"):
+        omnicache.methods()["omnicache-md"].plan(frame=0.3, block=0.3, placement="s2s-t2t")
+
+
+def test_in_the_last_level_of_a_video_u_net_no_frames_are_dropped():
+    model = svd()
+    seen: dict[str, set[tuple[int, ...]]] = {}
+    for name, module in model.named_modules():
+        if name.endswith("attn1") and "temporal" not in name:
+            module.register_forward_pre_hook(
+                lambda m, a, k, n=name: seen.setdefault(n, set()).add(tuple((a[0] if a else k["hidden_states"]).shape[:2])),
+                with_kwargs=True,
+            )
+    run("svd", model, "omnicache-md", token=0.0, frame=0.4, block=0.0)
+    few = {name for name, shapes in seen.items() if any(entries < 10 for entries, _ in shapes)}
+    assert few and not any(name.startswith("up_blocks.1") for name in few) and any("up_blocks.1" in name for name in seen)
+    seen.clear()
+    run("svd", model, "omnicache-md", token=0.25, frame=0.4, block=0.0)
+    last = {shapes for name, each in seen.items() if name.startswith("up_blocks.1") for shapes in each}
+    assert last == {(10, 64), (10, 48)}  # tokens are
 
 
 class Told(Tokens):

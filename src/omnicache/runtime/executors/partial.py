@@ -46,6 +46,8 @@ class Partial:
         chosen = p.choose(self.policy, self.site, given.rows(p))
         if chosen is None:
             return None
+        if chosen.note:
+            p.trace.note(chosen.note)
         known = p.run.keeper.give(cell, cell.history[:1])[0].tensors if cell.ready(0) else None
         if known is None and chosen.stand_in is None:
             return None
