@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import diffusers
@@ -219,6 +220,63 @@ def test_what_is_dropped_is_what_it_was_a_step_ago():
         fresh, old = (now - x).abs().amax(1) < 1e-6, (now - before).abs().amax(1) < 1e-6
         assert torch.equal(fresh, ~old)
         assert torch.equal(fresh.view(4, 16).sum(1), torch.full((4,), 8))
+
+
+def of_method(**options: Any) -> Plan:
+    """The method, for feed-forward modules too; nothing is dropped at other ratios than those that are given."""
+    return omnicache.methods()["omnicache-md"].plan(**{"token": 0.0, "mlp": True, **options})
+
+
+NOWHERE = (torch.zeros(16, 4),)
+"""A table of positions with which the attention of ``Film`` adds nothing."""
+
+
+def as_rows(film: torch.Tensor) -> torch.Tensor:
+    """``(batch, channels, frames, height, width)`` as ``(all rows, channels)``."""
+    return film.permute(0, 2, 3, 4, 1).flatten(0, 3)
+
+
+def test_a_first_step_that_matches_copies_and_the_next_ones_hold(monkeypatch):
+    """To the bit: what is dropped is first what the row that it matched gives, and from then on what it was a step ago."""
+    chosen: list[Any] = []
+    whole = Tokens.choose
+
+    def choose(self, state, site, step, rows):
+        found = whole(self, state, site, step, rows)
+        chosen.extend(found[:1] if site.kind == "mlp" else ())
+        return found
+
+    monkeypatch.setattr(Tokens, "choose", choose)
+    inputs = films(3)
+    outs = steps(Film(layers=1, plain=True), inputs, of_method(token=0.5, first="match"), table=NOWHERE)
+    held = None
+    for found, x, out in zip(chosen, map(as_rows, inputs), map(as_rows, outs), strict=True):
+        kept = torch.zeros(64, dtype=torch.bool).index_fill(0, found.index.flatten(), True)
+        match = found.stand_in[:, 0]
+        assert kept.sum() == 32
+        assert kept[match].all()
+        assert torch.equal(match // 16, torch.arange(64) // 16)  # of its own frame
+        held = torch.where(kept[:, None], x, x[match] if held is None else held)
+        assert torch.equal(out, x + held)
+
+
+def test_what_is_linear_in_time_is_found_again_between_the_frames_that_stay():
+    """Before the first and after the last frame that stays it is what that one is."""
+    model, times = Film(layers=1, plain=True), torch.arange(9.0)[:, None, None]
+    start, change = torch.randn(2, 2, 2, 4, 1, 4, 4, generator=torch.Generator().manual_seed(5))  # of two steps, two films each
+    inputs, computed = list(start + times * change), []
+    model.transformer_blocks[0].ff.register_forward_pre_hook(lambda m, a: computed.append(a[0]))
+    outs = steps(model, inputs, of_method(frame=0.6, fill="between"), table=NOWHERE)
+    uneven = 0
+    for step, given in enumerate(computed):
+        for film, fresh in enumerate(given.view(2, 4, 16, 4)):  # four of nine frames
+            x = inputs[step][film]
+            frames = [i for i, frame in enumerate(as_rows(x[None]).view(9, 16, 4)) if any(torch.equal(frame, f) for f in fresh)]
+            assert len(frames) == 4
+            uneven += sum(b - a > 2 for a, b in pairwise(frames))
+            wanted = start[step, film] + times.clamp(frames[0], frames[-1]) * change[step, film]
+            assert close(outs[step][film] - x, wanted)
+    assert uneven  # two in a row were dropped, which lie nearer to one side
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
