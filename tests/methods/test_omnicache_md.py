@@ -104,9 +104,9 @@ def films(count: int, batch: int = 1, frames: int = 4, side: int = 4) -> list[to
     return [torch.randn(batch, 4, frames, side, side, generator=draw) for _ in range(count)]
 
 
-def sd3() -> nn.Module:
+def sd3(layers: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    size = {"sample_size": 8, "patch_size": 1, "in_channels": 4, "out_channels": 4, "num_layers": 3, "pos_embed_max_size": 8}
+    size = {"sample_size": 8, "patch_size": 1, "in_channels": 4, "out_channels": 4, "num_layers": layers, "pos_embed_max_size": 8}
     heads = {"attention_head_dim": 8, "num_attention_heads": 2, "caption_projection_dim": 16}
     return diffusers.SD3Transformer2DModel(**size, **heads, joint_attention_dim=12, pooled_projection_dim=12).eval()
 
@@ -407,17 +407,50 @@ def test_halves_of_one_guided_call_drop_the_same(told):
     assert not any(rows.grid.guided for _, _, rows, _ in told)
 
 
-def test_the_papers_settings_are_taken_by_the_class_of_the_model():
-    def policies(model: nn.Module, **options: Any) -> dict[str, Any]:
-        with omnicache.cache(model, "omnicache-md", **options) as found:
-            return {type(p.which).__name__: p.which for p in found.plan.policies}
+INSIDE_SD3 = {f"transformer_blocks.{n}.{part}": 0.5 for n in range(4, 11) for part in ("attn", "ff")}
+"""Of fifteen blocks; no text in them, which has feed-forward modules of its own."""
+INSIDE_LATTE = {
+    f"{row}.{n}.{part}": share
+    for n in range(1, 5)
+    for row, part, share in (
+        ("transformer_blocks", "attn1", 5 * 13 / (6 * 16)),  # one of six frames, and of sixteen tokens three
+        ("transformer_blocks", "attn2", 13 / 16),  # each frame has its text
+        ("temporal_transformer_blocks", "attn1", 10 / 16),  # six of sixteen positions
+    )
+}
+IN_SVD = {
+    f"{place}.{row}.0.{part}": share
+    for place in ("down_blocks.0.attentions.0", "mid_block.attentions.0", "up_blocks.1.attentions.0", "up_blocks.1.attentions.1")
+    for row, part, share in (
+        ("transformer_blocks", "attn1", 3 / 5 * 0.5),  # two of five frames
+        ("transformer_blocks", "attn2", 0.5),
+        ("temporal_transformer_blocks", "attn1", 10 / 16),
+        ("temporal_transformer_blocks", "attn2", 10 / 16),
+    )
+}
 
-    assert policies(sd3())["Tokens"].ratio == 0.5
-    assert policies(sd3(), token=0.6)["Tokens"].ratio == 0.6
-    found = policies(latte(4))
-    assert (found["FramesAndTokens"].ratio, found["FramesAndTokens"].frames, found["Positions"].ratio) == (0.2, 0.3, 0.4)
-    found = policies(svd())
-    assert (found["FramesAndTokens"].ratio, found["FramesAndTokens"].frames, found["Positions"].ratio) == (0.5, 0.5, 0.4)
+
+@pytest.mark.parametrize(
+    ("name", "model", "options", "shares"),
+    [
+        ("sd3", lambda: sd3(15), {"token": 0.5, "frame": 0.0, "block": 0.0, "mlp": True, "edge": 4}, INSIDE_SD3),
+        ("latte", lambda: latte(6), {"token": 0.2, "frame": 0.3, "block": 0.4, "mlp": False, "edge": 1}, INSIDE_LATTE),
+        ("svd", svd, {"token": 0.5, "frame": 0.5, "block": 0.4, "mlp": False, "edge": 0}, IN_SVD),
+    ],
+    ids=["sd3", "latte", "svd"],
+)
+def test_the_papers_settings_are_taken_by_the_class_of_the_model(name, model, options, shares):
+    """Seen by the share of its rows that each module is given at the second step; those that are not listed get all."""
+    model, sizes = model(), {}
+    for site in (s for s in discover(model).all if s.kind in ("attention", "cross_attention", "mlp")):
+        site.modules[0].register_forward_pre_hook(
+            lambda m, a, k, at=site.name: sizes.setdefault(at, []).append((*a, *k.values())[0].numel()), with_kwargs=True
+        )
+    _, found = run(name, model, "omnicache-md", count=2)
+    assert {key: found.plan.options[key] for key in options} == options
+    assert {at: second / first for at, (first, second) in sizes.items() if second != first} == pytest.approx(shares)
+    with omnicache.cache(model, "omnicache-md", token=0.4) as other:
+        assert other.plan.options == {**found.plan.options, "token": 0.4}
 
 
 def test_the_first_and_last_blocks_of_each_row_are_left_alone():
