@@ -112,6 +112,7 @@ class Placed(nn.Module):
 ENTRIES, ROWS, TEXT = 2, 6, 4
 JOINT = torch.arange(30.0).view(TEXT + ROWS, 3)
 EACH = torch.arange(36.0).view(ENTRIES, ROWS, 3)
+JOINT_EACH = torch.arange(60.0).view(ENTRIES, TEXT + ROWS, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,9 @@ class Listed(Selector):
     [
         pytest.param(JOINT, ((1, 4), (7, 10)), id="text and picture"),
         pytest.param(JOINT, ((7, 10),), id="text and picture, one entry"),
+        pytest.param(JOINT[None], ((1, 4), (7, 10)), id="text and picture, with an axis of one"),
+        pytest.param(JOINT_EACH, ((1, 4), (6, 11)), id="text and picture, one an entry"),
+        pytest.param(JOINT_EACH, ((8, 11),), id="text and picture, one an entry, the second only"),
         pytest.param(EACH, ((1, 4), (6, 11)), id="one an entry"),
         pytest.param(EACH, ((8, 11),), id="one an entry, the second only"),
         pytest.param(EACH, ((4, 7),), id="one an entry, a sequence of both"),
@@ -148,4 +152,5 @@ def test_kept_rows_take_their_own_positions_and_the_text_all_of_its(table, index
     wanted[kept] = now[kept]
     assert torch.equal(out, wanted)
     text = model.blocks[0]["attn"].given[-1][..., : -len(index[0]), :]
-    assert torch.equal(text.reshape(-1, 3), later[..., :-ROWS, :].reshape(-1, 3))
+    mine = later[[sequence[0] // ROWS for sequence in index]] if len(table) == ENTRIES else later
+    assert torch.equal(text.reshape(-1, 3), mine[..., :-ROWS, :].reshape(-1, 3))
