@@ -60,9 +60,10 @@ def test_without_ratios_it_says_what_to_type_and_known_models_find_theirs():
     with pytest.raises(OmniCacheError, match=r'omnicache.calibrate\(pipe, inputs, "magcache"'):
         omnicache.cache(Pipe(dit()), "magcache")
     entry = omnicache.methods()["magcache"]
-    assert entry.plan_for(["FluxTransformer2DModel/57", "FluxTransformer2DModel"]).options["threshold"] == 0.24
+    flux = "FluxTransformer2DModel FluxTransformer2DModel/57 in_channels=64 guidance_embeds=True"
+    assert entry.plan_for([flux]).options["threshold"] == 0.24
     with pytest.raises(OmniCacheError, match="needs the ratios"):
-        entry.plan_for(["FluxTransformer2DModel/3", "FluxTransformer2DModel"])
+        entry.plan_for([flux.replace("57", "3")])
     assert all(len(options["ratios"]) in (28, 50) for options in RELEASED.values())
 
 
