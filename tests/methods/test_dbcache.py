@@ -116,6 +116,8 @@ def test_a_mask_computes_and_a_warmup_does():
 
 
 def test_guidance_in_two_calls_decides_once_a_step():
+    """Not as cache-dit and ParaAttention, whose calls decide apart: where one is reused and the other computed, guidance multiplies
+    what the two differ by. See docs/decisions.md."""
     pipe = Pipe(dit(layers=4))
     with omnicache.cache(pipe, "first-block-cache", threshold=0.2) as run:
         pipe(guidance="calls")
