@@ -134,7 +134,7 @@ def enable(
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
-    plan = plan_of(method, guards, kinds(pipe), **options)
+    plan = plan_of(method, guards, looks := kinds(pipe), **options)
     check_group(group)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
@@ -156,6 +156,7 @@ def enable(
             if model not in present:
                 found = discover(model) if plan.policies else ModelMap(model, "none", ())
                 fresh[model] = Session(found, plan, with_scheduler(pipe), group)
+                fresh[model].notes += _assumed(plan, looks)
     except BaseException:
         for session in fresh.values():
             session.detach()
@@ -317,6 +318,18 @@ def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:
 def methods() -> dict[str, registry.Method]:
     """All registered methods by name."""
     return dict(registry.METHODS)
+
+
+def _assumed(plan: Plan, looks: Sequence[str]) -> list[str]:
+    """Which model's released options a plan has taken, where others may look like that model."""
+    name = registry.METHODS[plan.method].preset_for(looks).get("model") if plan.method in registry.METHODS else None
+    if name is None or plan.options.get("model") != name:
+        return []
+    return [
+        f"What was released for {name} is used, which the denoiser looks like by its class, blocks and configuration. If it is "
+        f"another model, choose that, {plan.method} with model=..., of those that `omnicache methods {plan.method}` lists, or "
+        f"calibrate: omnicache.calibrate(pipe, inputs, {plan.method!r})."
+    ]
 
 
 def _refuse(pipe: Any, model: nn.Module, plan: Plan) -> None:

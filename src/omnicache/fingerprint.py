@@ -27,13 +27,21 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
 
 
 def kinds(pipe: Any) -> list[str]:
-    """Classes of the denoisers, for presets: each with the number of its blocks, and without. What is wrong with a pipeline is
-    said when it is enabled."""
+    """What the denoisers are, for presets, in words: the class, the class with the number of its blocks ("Wan/40+40" where two of
+    one class share a run), and the configuration. What is wrong with a pipeline is said when it is enabled."""
     try:
-        found = [(type(model).__name__, sum(len(blocks) for _, blocks in block_lists(model))) for model in denoisers(pipe)]
+        found = [(model, type(model).__name__, sum(len(blocks) for _, blocks in block_lists(model))) for model in denoisers(pipe)]
     except OmniCacheError:
         return []
-    return [kind for name, blocks in found for kind in (f"{name}/{blocks}", name)]
+    told = [(name, "+".join(str(n) for _, other, n in found if other == name), model) for model, name, _ in found]
+    return [" ".join((name, f"{name}/{blocks}", *_configured(model))) for name, blocks, model in told]
+
+
+def _configured(model: nn.Module) -> Iterator[str]:
+    config = getattr(model, "config", None)
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        if value is None or isinstance(value, (int, float, str)):
+            yield f"{name}={value}"
 
 
 def made_for(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
