@@ -100,6 +100,12 @@ def test_a_memory_limit_is_kept(pipe, tmp_path):
     assert 0 < plan.measured["tuned"]["chosen"]["cache_bytes"] <= 10**6
 
 
+def test_of_a_long_run_no_more_steps_are_computed_than_can_be_chosen(pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["omnicache.calibrate.steps.shortest"], "MOST", 6)  # as 128 is for runs of more
+    with pytest.raises(OmniCacheError, match="The nearest is omnicache-optimal, 6 of 12 steps computed"):
+        tune(pipe, tmp_path, psnr=99, methods="omnicache-optimal")
+
+
 def test_an_impossible_goal_is_refused_with_the_nearest(pipe, tmp_path):
     with pytest.raises(OmniCacheError, match=r"psnr=90 was not reached. The nearest is fewer.* dB. Ask for psnr=\d+"):
         tune(pipe, tmp_path, psnr=90, methods="fewer-steps")
@@ -293,7 +299,7 @@ def test_compositions_are_searched_where_they_score():
             return None
         return 10 * options["token"] - computed
 
-    compose(50, 10, score, lambda: False)
+    compose(49, 10, score, lambda: False)
     assert len(asked) <= COUNT and sum(name == "cfg-cache" for _, name, _ in asked) == 1
     assert all(10 <= computed <= 16 for computed, _, _ in asked)
     first, second = asked[: len(asked) // 2], asked[len(asked) // 2 :]
@@ -302,10 +308,10 @@ def test_compositions_are_searched_where_they_score():
     )
     again = list(asked)
     asked.clear()
-    compose(50, 10, score, lambda: False)
+    compose(49, 10, score, lambda: False)
     assert asked == again, "the same scores lead the same way"
     asked.clear()
-    compose(50, 10, score, lambda: len(asked) >= 3)
+    compose(49, 10, score, lambda: len(asked) >= 3)
     assert len(asked) == 3
 
 

@@ -19,11 +19,11 @@ WIDER = 1.6
 """So many times the computed steps of the best plan without anything inside are tried: what is inside costs likeness."""
 
 
-def compose(steps: int, best: int, score: Callable[[int, str, dict[str, Any]], float | None], enough: Callable[[], bool]) -> None:
+def compose(most: int, best: int, score: Callable[[int, str, dict[str, Any]], float | None], enough: Callable[[], bool]) -> None:
     """Try compositions, each chosen by what the ones before it have scored: a tree-structured Parzen estimator with a fixed seed.
 
     Args:
-        steps: of the sampler.
+        most: computed steps that can be.
         best: computed steps of the best plan with nothing inside.
         score: of so many computed steps with a method and its options inside; higher is better. None of one that
             cannot be: its method is tried no more.
@@ -38,7 +38,7 @@ def compose(steps: int, best: int, score: Callable[[int, str, dict[str, Any]], f
         raise OmniCacheError('compositions are searched with optuna: pip install "omnicache[tune]"') from missing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=COUNT // 2))
-    most = min(steps - 1, max(round(WIDER * best), best + 2))
+    most = min(most, max(round(WIDER * best), best + 2))
     names = list(INSIDE)
     while names and len(study.trials) < COUNT and not enough():
         trial = study.ask()

@@ -12,6 +12,7 @@ import omnicache
 from omnicache import registry
 from omnicache.api import calibrate
 from omnicache.calibrate.optimal import Course
+from omnicache.calibrate.steps.shortest import among
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.kept.plans import kept_plan
@@ -26,11 +27,14 @@ class Optimal:
     Args:
         inputs: to fit on.
         folder: for plans.
+
+    Attributes:
+        most: steps that it can compute and still be a cache: of long runs not every step may be chosen.
     """
 
     def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path, progress: bool, steps: int):
         self.pipe, self.inputs, self.call, self.folder, self.progress = pipe, inputs, dict(call), folder, progress
-        self.steps = steps
+        self.steps, self.most = steps, min(steps - 1, len(among(steps)))
         self._course: Course | None = None
 
     def label(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> str:

@@ -64,7 +64,7 @@ class Tuning:
 
     def solve(self) -> None:
         """Our own method: more computed steps are slower and likelier, so the goal is between two of them."""
-        low, high = 1, self.steps - 1
+        low, high = 1, self.optimal.most
         if self.goal.like is not None:
             while low < high:
                 middle = (low + high) // 2
@@ -80,7 +80,7 @@ class Tuning:
                     low = middle
                 else:
                     high = middle - 1
-        for computed in {low - 1, low, low + 1} & set(range(1, self.steps)):
+        for computed in {low - 1, low, low + 1} & set(range(1, self.optimal.most + 1)):
             self._own(computed)
 
     def screen(self, names: Sequence[str], enough: Callable[[], bool]) -> None:
@@ -107,14 +107,14 @@ class Tuning:
 
     def compose(self, enough: Callable[[], bool]) -> None:
         """Our own method with others inside its computed steps."""
-        own = [c for c in range(1, self.steps) if self.optimal.label(c) in self.trials]
+        own = [c for c in range(1, self.optimal.most + 1) if self.optimal.label(c) in self.trials]
         reached = [c for c in own if self.goal.reached(self.trials[self.optimal.label(c)])]
         if not reached or self.goal.memory is not None:  # what is inside is kept, too
             return
         best = min(reached) if self.goal.like is not None else max(reached)
         try:
             with bar("compositions  ", COUNT, self.progress) as done:
-                compose(self.steps, best, lambda *asked: (done(), self._score(*asked))[1], enough)
+                compose(self.optimal.most, best, lambda *asked: (done(), self._score(*asked))[1], enough)
         except OmniCacheError as no:
             self.refused["compositions"] = str(no)
 
