@@ -201,6 +201,19 @@ def test_methods_that_cannot_be_tried_are_not_passed_over(pipe, tmp_path):
         tune(pipe, tmp_path, psnr=25, methods="deepcache")
 
 
+def test_what_is_not_searched_is_said(pipe, tmp_path, monkeypatch):
+    known = omnicache.methods()
+    monkeypatch.setattr(
+        "omnicache.registry.METHODS", {name: known[name] for name in ("ab-cache", "ertacache", "omnicache-optimal")}
+    )
+    plan = tune(pipe, tmp_path, memory="1 MB", methods="all")
+    refused = plan.measured["tuned"]["refused"]
+    assert refused == {
+        "ertacache": "Of methods that must be calibrated only omnicache-optimal is searched.",
+        "compositions": "What is inside is kept, too, so none is tried within a limit of memory.",
+    }
+
+
 def test_where_our_own_method_does_not_apply_others_are_tried(pipe, tmp_path, monkeypatch):
     def refuse(*_):
         raise OmniCacheError("It needs a sampler that it understands.")

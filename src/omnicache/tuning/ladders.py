@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,14 @@ class Optimal:
 def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], Plan]]]:
     """All settings of methods that need no calibration, each with its label."""
     for name in names:
-        entry = registry.get(name)
-        for options in entry.settings:
-            if entry.calibrates(options):
-                continue
-            yield told(name, options), lambda name=name, options=options: _plan(pipe, name, options)
+        for options in registry.get(name).settings:
+            if not registry.get(name).calibrates(options):
+                yield told(name, options), lambda name=name, options=options: _plan(pipe, name, options)
+
+
+def calibrated(names: Iterable[str]) -> list[str]:
+    """Those of these methods of which a setting must be calibrated: :func:`others` has none of it."""
+    return [name for name in names if any(map(registry.get(name).calibrates, registry.get(name).settings))]
 
 
 def told(name: str, options: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from omnicache.plan import Plan
 from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
-from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
+from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, steps_of
 from omnicache.tuning.trial import Trial, mean_and_error
 
 AUTO = (OURS, "taylorseer", "fewer-steps")
@@ -85,6 +85,7 @@ class Tuning:
 
     def screen(self, names: Sequence[str], enough: Callable[[], bool]) -> None:
         """Other methods: each setting on two inputs, and those that may do on all; if none does, the likest, to be told of."""
+        self.refused |= dict.fromkeys(calibrated(names), f"Of methods that must be calibrated only {OURS} is searched.")
         listed = list(others(self.gauge.pipe, names))
         passed_over: list[tuple[float, str, Plan]] = []
         with bar("other methods ", len(listed), self.progress) as done:
@@ -107,9 +108,12 @@ class Tuning:
 
     def compose(self, enough: Callable[[], bool]) -> None:
         """Our own method with others inside its computed steps."""
+        if self.goal.memory is not None:
+            self.refused["compositions"] = "What is inside is kept, too, so none is tried within a limit of memory."
+            return
         own = [c for c in range(1, self.optimal.most + 1) if self.optimal.label(c) in self.trials]
         reached = [c for c in own if self.goal.reached(self.trials[self.optimal.label(c)])]
-        if not reached or self.goal.memory is not None:  # what is inside is kept, too
+        if not reached:
             return
         best = min(reached) if self.goal.like is not None else max(reached)
         try:
