@@ -345,5 +345,24 @@ def test_a_goal_of_both_takes_the_fastest_that_is_both():
     assert Goal(psnr=35.0).best(trials).speedup == 2.5
     assert Goal(speedup=2.0).best(trials).psnr == 36.0
     assert Goal(memory="1 MB").best(trials).speedup == 3.0, "30 dB where only memory is limited"
-    with pytest.raises(OmniCacheError, match="nothing is 5 times as fast"):
-        Goal(speedup=5.0, psnr=20.0).best(trials)
+
+
+def test_of_what_misses_a_goal_the_nearest_is_the_fastest_that_is_like_enough_else_the_likest():
+    trials = [Trial(f"{s}, {p}", Plan("none"), p, s) for s, p in ((4.0, 28.0), (3.0, 33.0), (2.5, 36.0), (1.5, 40.0))]
+    for goal, nearest, ask in (
+        (Goal(speedup=5.0, psnr=32.0), 3.0, "speedup=3"),
+        (Goal(speedup=2.0, psnr=45.0), 2.5, "psnr=36"),
+        (Goal(speedup=5.0, psnr=45.0), 1.5, "speedup=1.5 and psnr=40"),
+        (Goal(psnr=45.0), 1.5, "psnr=40"),
+    ):
+        with pytest.raises(OmniCacheError, match=rf"The nearest is {nearest}, .* Ask for {ask} or less\."):
+            goal.best(trials)
+    with pytest.raises(OmniCacheError, match=r"The fastest is 4\.0, .* Ask for speedup=4 or less\."):
+        Goal(speedup=5.0).best(trials)
+
+
+def test_what_is_like_enough_and_too_slow_is_tried_with_something_inside(pipe, tmp_path):
+    with pytest.raises(OmniCacheError, match=r"The nearest is omnicache-optimal.* Ask for speedup="):
+        tune(pipe, tmp_path, speedup=11, psnr=40, methods="omnicache-optimal")
+    (rows,) = tmp_path.glob("*/figures.jsonl")
+    assert "inside" in rows.read_text()

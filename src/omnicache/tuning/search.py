@@ -111,11 +111,15 @@ class Tuning:
         if self.goal.memory is not None:
             self.refused["compositions"] = "What is inside is kept, too, so none is tried within a limit of memory."
             return
-        own = [c for c in range(1, self.optimal.most + 1) if self.optimal.label(c) in self.trials]
-        reached = [c for c in own if self.goal.reached(self.trials[self.optimal.label(c)])]
-        if not reached:
+        enough_of = (
+            self.goal.alike if self.goal.like is not None else self.goal.fast
+        )  # what is inside makes it faster and less like
+        own = {c: t for c in range(1, self.optimal.most + 1) if (t := self.trials.get(self.optimal.label(c))) is not None}
+        good = [c for c, trial in own.items() if enough_of(trial)]
+        if not good:
+            self.refused["compositions"] = f"No number of computed steps of {OURS} is enough, and what is inside costs likeness."
             return
-        best = min(reached) if self.goal.like is not None else max(reached)
+        best = min(good) if self.goal.like is not None else max(good)
         try:
             with bar("compositions  ", COUNT, self.progress) as done:
                 compose(self.optimal.most, best, lambda *asked: (done(), self._score(*asked))[1], enough)
