@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import warnings
 
 import pytest
 import torch
@@ -183,6 +184,26 @@ def test_a_plan_that_misses_the_goal_on_other_inputs_says_so(pipe, tmp_path, mon
     with pytest.warns(UserWarning, match=r"psnr=40 is missed on inputs .* on 2 of them .* dB. Give more"):
         plan = tune(pipe, tmp_path, psnr=40)
     assert plan.measured["tuned"]["held_out"]["psnr"]["mean"] < 40
+
+
+def test_a_plan_that_is_slower_on_other_inputs_says_so(pipe, tmp_path, monkeypatch):
+    gauge = sys.modules["omnicache.tuning.gauge"].Gauge
+    plain, slower = gauge.speedup, 0.96
+
+    def timed(self, key, plan, i=0):
+        found = plain(self, key, plan, i)
+        return {**found, "speedup": {**found["speedup"], "median": slower * found["speedup"]["median"]}} if i >= 4 else found
+
+    monkeypatch.setattr(gauge, "speedup", timed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tune(pipe, tmp_path, speedup=1.9, methods="omnicache-optimal").measured["tuned"]["chosen"]["speedup"]
+        tune(pipe, tmp_path, speedup=found, methods="omnicache-optimal")  # 4 % less than that
+    slower = 0.9
+    with pytest.warns(
+        UserWarning, match=r"is missed on inputs .* on 2 of them omnicache-opt.* is 1\.\d+ times as fast.* speedup=2"
+    ):
+        tune(pipe, tmp_path, speedup=found, methods="omnicache-optimal")
 
 
 def test_what_reuses_nothing_is_no_plan_however_fast_it_seems(pipe, tmp_path, monkeypatch):

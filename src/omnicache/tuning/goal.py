@@ -10,6 +10,8 @@ from omnicache.tuning.trial import Trial
 
 SLACK = 0.02
 """Share of a speed that may be missing: what is chosen is one of a few steps more or less, and clocks are not exact."""
+LATE = 0.05
+"""Share of a speed that may be missing on other inputs: one is timed, with a clock that is not exact either."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class Goal:
     def alike(self, trial: Trial) -> bool:
         """Whether it is as like as is wanted."""
         return self.like is None or trial.sure >= self.like
+
+    def missed(self, psnr: float, speedup: float) -> tuple[list[str], list[str]]:
+        """Of figures on other inputs those that fall short, in words, and what to ask for, so that they may not."""
+        said, asked = [], []
+        if self.like is not None and psnr < self.like:
+            said, asked = [f"reaches {psnr:.1f} dB"], [f"psnr={2 * self.like - psnr:.1f}"]
+        if self.speedup is not None and speedup < self.speedup * (1 - LATE):
+            said, asked = [*said, f"is {speedup:.2f} times as fast"], [*asked, f"speedup={2 * self.speedup - speedup:.2f}"]
+        return said, asked
 
     def best(self, trials: Sequence[Trial]) -> Trial:
         """Of those that are good enough the fastest, or the likest where only a speed was asked for.

@@ -202,12 +202,11 @@ class Tuning:
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
             "refused": self.refused,
         }
-        like, mean = self.goal.like, sum(each) / len(each)
-        if like is not None and mean < like:
+        said, asked = self.goal.missed(sum(each) / len(each), fast["speedup"]["median"])
+        if said:
             warn(
                 f"OmniCache: {self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} "
-                f"reaches {mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for "
-                f"psnr={2 * like - mean:.1f}."
+                f"{' and '.join(said)}. Give more inputs than these {len(self.gauge.inputs)}, or ask for {' and '.join(asked)}."
             )
         return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
 
