@@ -282,7 +282,8 @@ def tune(
         memory: the most that may be kept, ``"200 MB"``.
         methods: "auto": ``omnicache-optimal``, ``taylorseer`` and ``fewer-steps``; "all"; or names. Besides the first, those that
             need no calibration. With the first, other methods are tried inside its computed steps, too.
-        budget: the time after which no other method or composition is begun: ``"10 min"``. Our own is always searched to its end.
+        budget: the time of measuring, that of an interrupted search with it, after which no other method or composition is begun:
+            ``"10 min"``. What was left out is told. How many steps our own must compute is always searched to its end.
         folder: for what is measured; a folder of the user's cache if None.
         progress: show progress bars.
         **call: arguments of every call of the pipeline (``num_inference_steps=30``).

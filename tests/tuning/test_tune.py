@@ -137,6 +137,21 @@ def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_
     assert Drawing.calls == 0, "nothing is measured a second time"
 
 
+@pytest.mark.parametrize("at", [20, 45, 68])
+def test_the_time_of_a_search_that_was_killed_is_counted_on(pipe, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(sys.modules["omnicache.tuning.gauge"], "now", lambda: float(Drawing.calls))  # a drawing takes a second
+    whole = tune(pipe, tmp_path / "whole", psnr=40, budget=65)
+    tuned = whole.measured["tuned"]
+    assert tuned["left_out"] and set(tuned["left_out"]).isdisjoint(tried(whole))
+    Drawing.calls = 0
+    monkeypatch.setattr(Drawing, "killed_at", at)
+    with pytest.raises(KeyboardInterrupt):
+        tune(pipe, tmp_path / "killed", psnr=40, budget=65)
+    assert tune(pipe, tmp_path / "killed", psnr=40, budget=65) == whole
+    assert tune(pipe, tmp_path / "killed", psnr=40, budget=65) == whole, "what is known costs as much as it did"
+    assert not set(tuned["left_out"]) & set(tune(pipe, tmp_path / "killed", psnr=40).measured["tuned"]["left_out"])
+
+
 def test_other_inputs_weights_and_arguments_are_measured_apart(pipe, tmp_path):
     tune(pipe, tmp_path, psnr=35)
     folders = set(tmp_path.iterdir())

@@ -19,7 +19,7 @@ WIDER = 1.6
 """So many times the computed steps of the best plan without anything inside are tried: what is inside costs likeness."""
 
 
-def compose(most: int, best: int, score: Callable[[int, str, dict[str, Any]], float | None], enough: Callable[[], bool]) -> None:
+def compose(most: int, best: int, score: Callable[[int, str, dict[str, Any]], float | None], enough: Callable[[], bool]) -> int:
     """Try compositions, each chosen by what the ones before it have scored: a tree-structured Parzen estimator with a fixed seed.
 
     Args:
@@ -28,6 +28,9 @@ def compose(most: int, best: int, score: Callable[[int, str, dict[str, Any]], fl
         score: of so many computed steps with a method and its options inside; higher is better. None of one that
             cannot be: its method is tried no more.
         enough: whether to stop.
+
+    Returns:
+        How many there was no time for.
 
     Raises:
         OmniCacheError: Optuna is not installed.
@@ -52,3 +55,4 @@ def compose(most: int, best: int, score: Callable[[int, str, dict[str, Any]], fl
         if scored is None:
             names.remove(name)
         study.tell(trial, scored, state=optuna.trial.TrialState.FAIL if scored is None else None)
+    return COUNT - len(study.trials) if names else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import omnicache
@@ -17,25 +16,28 @@ from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.kept.plans import kept_plan
 from omnicache.plan import Plan
+from omnicache.tuning.gauge import Gauge
 
 OURS = "omnicache-optimal"
+PROBES = 2
+"""Inputs that the growth of errors is measured on."""
 
 
 class Optimal:
     """``omnicache-optimal`` with every number of computed steps. Measured once, and each plan kept once it is made.
 
     Args:
+        gauge: has the pipeline, a folder for plans, and the clock.
         inputs: to fit on.
-        folder: for plans.
 
     Attributes:
         most: steps that it can compute and still be a cache: of long runs not every step may be chosen.
     """
 
-    def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path, progress: bool, steps: int):
-        self.pipe, self.inputs, self.call, self.folder, self.progress = pipe, inputs, dict(call), folder, progress
+    def __init__(self, gauge: Gauge, inputs: Sequence[Any], call: Mapping[str, Any], progress: bool, steps: int):
+        self.gauge, self.pipe, self.inputs, self.call, self.progress = gauge, gauge.pipe, inputs, dict(call), progress
         self.steps, self.most = steps, min(steps - 1, len(among(steps)))
-        self._course: Course | None = None
+        self._measured: Course | None = None
 
     def label(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> str:
         return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {told(inside, options or {})} inside" if inside else "")
@@ -47,13 +49,29 @@ class Optimal:
             OmniCacheError: that method does not apply.
         """
         name = "-".join([str(computed), *([inside, *(f"{v:g}" for v in (options or {}).values())] if inside else [])])
-        return kept_plan(self.folder / f"{OURS}-{name}.plan.json", lambda: self._made(computed, inside, options or {}))
+        path = self.gauge.place / "plans" / f"{OURS}-{name}.plan.json"
+        if inside and not path.exists():
+            _plan(self.pipe, inside, options or {})  # before anything is drawn: it may not apply
+        self.gauge.once("course", self._course)
+        if not path.exists():
+            self._course()  # what an earlier process has measured is measured again, and does not count again
+
+        def kept() -> Plan:
+            return kept_plan(path, lambda: self._made(computed, inside, options or {}))
+
+        self.gauge.once(path.name, kept)
+        return kept()
+
+    def _course(self) -> Course:
+        """What every plan is made of."""
+        if self._measured is None:
+            self._measured = Course(self.pipe, self.inputs, self.call, self.progress)
+            self._measured.schedules(1, PROBES)  # all of it now, so that no plan pays for another
+        return self._measured
 
     def _made(self, computed: int, inside: str, options: Mapping[str, Any]) -> Plan:
-        within = _plan(self.pipe, inside, options) if inside else None  # before anything is drawn: it may not apply
-        if self._course is None:
-            self._course = Course(self.pipe, self.inputs, self.call, self.progress)
-        asked = {"reuse": 1 - computed / self.steps, "measured": self._course, "inside": within, **self.call}
+        within = _plan(self.pipe, inside, options) if inside else None
+        asked = {"reuse": 1 - computed / self.steps, "probes": PROBES, "measured": self._course(), "inside": within, **self.call}
         return calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
 from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, steps_of
 from omnicache.tuning.trial import Trial, mean_and_error
+from omnicache.words import some
 
 AUTO = (OURS, "taylorseer", "fewer-steps")
 FITTED = 4
@@ -49,21 +49,37 @@ class Tuning:
     Attributes:
         by: inputs that plans are chosen by. Nothing was fitted on them, or plans would seem better than they are.
         held: inputs that nothing is chosen by.
+        refused: what could not be tried, with why.
+        left_out: what there was no time for.
     """
 
-    def __init__(self, pipe: Any, inputs: Sequence[Any], goal: Goal, call: Mapping[str, Any], folder: Path, progress: bool):
-        self.goal, self.progress, self.steps = goal, progress, steps_of(pipe, call)
+    def __init__(
+        self,
+        pipe: Any,
+        inputs: Sequence[Any],
+        goal: Goal,
+        call: Mapping[str, Any],
+        folder: Path,
+        progress: bool,
+        seconds: float,
+    ):
+        self.goal, self.progress, self.seconds, self.steps = goal, progress, seconds, steps_of(pipe, call)
         self.gauge = Gauge(pipe, inputs, call, folder)
         fitted, self.by, self.held = parts(len(inputs))
         fitted = inputs[:fitted]
-        self.optimal = Optimal(
-            pipe, fitted, {**call, "num_inference_steps": self.steps}, self.gauge.place / "plans", progress, self.steps
-        )
+        self.optimal = Optimal(self.gauge, fitted, {**call, "num_inference_steps": self.steps}, progress, self.steps)
         self.trials: dict[str, Trial] = {}
         self.refused: dict[str, str] = {}
+        self.left_out: list[str] = []
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up, counted by what the figures took, so that an interruption changes nothing about it."""
+        return self.gauge.clock.spent > self.seconds
 
     def solve(self) -> None:
-        """Our own method: more computed steps are slower and likelier, so the goal is between two of them."""
+        """Our own method: more computed steps are slower and likelier, so the goal is between two of them, which a few plans tell;
+        those beside it are looked at if there is time."""
         low, high = 1, self.optimal.most
         if self.goal.like is not None:
             while low < high:
@@ -80,18 +96,24 @@ class Tuning:
                     low = middle
                 else:
                     high = middle - 1
-        for computed in {low - 1, low, low + 1} & set(range(1, self.optimal.most + 1)):
-            self._own(computed)
+        self._own(low)
+        for computed in (low - 1, low + 1):
+            if 1 <= computed <= self.optimal.most:
+                if self.late:
+                    self.left_out.append(self.optimal.label(computed))
+                else:
+                    self._own(computed)
 
-    def screen(self, names: Sequence[str], enough: Callable[[], bool]) -> None:
+    def screen(self, names: Sequence[str]) -> None:
         """Other methods: each setting on two inputs, and those that may do on all; if none does, the likest, to be told of."""
         self.refused |= dict.fromkeys(calibrated(names), f"Of methods that must be calibrated only {OURS} is searched.")
         listed = list(others(self.gauge.pipe, names))
         passed_over: list[tuple[float, str, Plan]] = []
         with bar("other methods ", len(listed), self.progress) as done:
-            for label, make in listed:
+            for at, (label, make) in enumerate(listed):
                 done()
-                if enough():
+                if self.late:
+                    self.left_out += [label for label, _ in listed[at:]]
                     return
                 with self._told(label):
                     plan = guarded(make(), self.goal.guards)
@@ -106,7 +128,7 @@ class Tuning:
             with self._told(label):
                 self._trial(label, plan)
 
-    def compose(self, enough: Callable[[], bool]) -> None:
+    def compose(self) -> None:
         """Our own method with others inside its computed steps."""
         if self.goal.memory is not None:
             self.refused["compositions"] = "What is inside is kept, too, so none is tried within a limit of memory."
@@ -122,7 +144,8 @@ class Tuning:
         best = min(good) if self.goal.like is not None else max(good)
         try:
             with bar("compositions  ", COUNT, self.progress) as done:
-                compose(self.optimal.most, best, lambda *asked: (done(), self._score(*asked))[1], enough)
+                left = compose(self.optimal.most, best, lambda *asked: (done(), self._score(*asked))[1], lambda: self.late)
+            self.left_out += [f"{left} compositions"] * (left > 0)
         except OmniCacheError as no:
             self.refused["compositions"] = str(no)
 
@@ -191,7 +214,11 @@ class Tuning:
         if not self.trials:
             why = " ".join(f"{label}: {no}" for label, no in self.refused.items()) or "There was no time for any."
             raise OmniCacheError(f"{self.goal} was not reached: nothing could be tried. {why}")
-        best = self.goal.best(list(self.trials.values()))
+        try:
+            best = self.goal.best(list(self.trials.values()))
+        except OmniCacheError as no:
+            late = f" There was no time for {some(self.left_out)}; a longer budget goes on from here." if self.left_out else ""
+            raise OmniCacheError(f"{no}{late}") from None
         each, held = self.gauge.likeness(self._key(best.label), best.plan, self.held)
         fast = self.gauge.speedup(self._key(best.label), best.plan, self.held[0])  # the fastest of many was lucky, too
         reached = {
@@ -201,6 +228,7 @@ class Tuning:
             "load": fast["load"],
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
             "refused": self.refused,
+            "left_out": self.left_out,
         }
         said, asked = self.goal.missed(sum(each) / len(each), fast["speedup"]["median"])
         if said:
@@ -231,8 +259,7 @@ def tune(
         asked["output_type"] = "pt"
     wanted = AUTO if methods == "auto" else tuple(registry.METHODS) if methods == "all" else tuple(_names(methods))
     base = Path(folder) if folder is not None else _cache() / "tune"
-    began = time.monotonic()
-    tuning = Tuning(pipe, listed, goal, asked, base, progress)
+    tuning = Tuning(pipe, listed, goal, asked, base, progress, seconds)
     if OURS in wanted:
         try:
             tuning.solve()
@@ -240,13 +267,9 @@ def tune(
             if wanted == (OURS,):
                 raise
             tuning.refused[OURS] = str(no)
-
-    def enough() -> bool:
-        return time.monotonic() - began > seconds
-
-    tuning.screen([name for name in wanted if name not in (OURS, "none")], enough)
+    tuning.screen([name for name in wanted if name not in (OURS, "none")])
     if OURS in wanted:
-        tuning.compose(enough)
+        tuning.compose()
     plan = tuning.result()
     found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}) | tuning.gauge.latents
     return replace(plan, made_for={**plan.made_for, **found})
