@@ -59,11 +59,17 @@ class Gauge:
         with omnicache.cache(self.pipe, plan) as run:
             made = self.draw(i)
         db = float(likeness(made, self.uncached(i)).mean())
-        return {"psnr": db, "bytes": run.cache_bytes, "idle": db == EQUAL and set(run.computed) <= {"#"}}
+        reused = {record.step.index for session in run.sessions for record in session.trace.records if record.mark != "#"}
+        return {"psnr": db, "bytes": run.cache_bytes, "reused": len(reused)}
 
     def idle(self, key: str, which: Sequence[int]) -> bool:
-        """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn."""
-        return all((self.store.get(f"psnr {key} {i}") or {}).get("idle", False) for i in which)
+        """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn, nor left out."""
+        rows = [self.store.get(f"psnr {key} {i}") or {} for i in which]
+        return all(row.get("psnr") == EQUAL and row["reused"] == 0 for row in rows)
+
+    def reused(self, key: str, which: Sequence[int]) -> int:
+        """Steps at which something was reused, the most of these runs."""
+        return max((self.store.get(f"psnr {key} {i}") or {"reused": 0})["reused"] for i in which)
 
     def speedup(self, key: str, plan: Plan, i: int = 0) -> dict[str, Any]:
         """See ``measure.speed``; on one input."""

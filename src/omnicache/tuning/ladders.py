@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,9 +18,11 @@ from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.kept.plans import kept_plan
 from omnicache.plan import Plan
+from omnicache.tuning.compositions import Inside
 from omnicache.tuning.gauge import Gauge
 
 OURS = "omnicache-optimal"
+NOTHING: Inside = {}
 PROBES = 2
 """Inputs that the growth of errors is measured on."""
 
@@ -39,25 +43,27 @@ class Optimal:
         self.steps, self.most = steps, min(steps - 1, len(among(steps)))
         self._measured: Course | None = None
 
-    def label(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> str:
-        return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {told(inside, options or {})} inside" if inside else "")
+    def label(self, computed: int, inside: Inside = NOTHING) -> str:
+        within = " + ".join(told(name, options) for name, options in inside.items())
+        return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {within} inside" if inside else "")
 
-    def plan(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> Plan:
-        """With so many computed steps, and a method with its options inside them.
+    def plan(self, computed: int, inside: Inside = NOTHING) -> Plan:
+        """With so many computed steps, and methods with their options inside them.
 
         Raises:
-            OmniCacheError: that method does not apply.
+            OmniCacheError: one of those methods does not apply.
         """
-        name = "-".join([str(computed), *([inside, *(f"{v:g}" for v in (options or {}).values())] if inside else [])])
+        parts = [part for name, options in inside.items() for part in (name, *(f"{v:g}" for v in options.values()))]
+        name = "-".join([str(computed), *parts])
         path = self.gauge.place / "plans" / f"{OURS}-{name}.plan.json"
-        if inside and not path.exists():
-            _plan(self.pipe, inside, options or {})  # before anything is drawn: it may not apply
+        if not path.exists():
+            self._within(inside)  # before anything is drawn: it may not apply
         self.gauge.once("course", self._course)
         if not path.exists():
             self._course()  # what an earlier process has measured is measured again, and does not count again
 
         def kept() -> Plan:
-            return kept_plan(path, lambda: self._made(computed, inside, options or {}))
+            return kept_plan(path, lambda: self._made(computed, inside))
 
         self.gauge.once(path.name, kept)
         return kept()
@@ -69,8 +75,12 @@ class Optimal:
             self._measured.schedules(1, PROBES)  # all of it now, so that no plan pays for another
         return self._measured
 
-    def _made(self, computed: int, inside: str, options: Mapping[str, Any]) -> Plan:
-        within = _plan(self.pipe, inside, options) if inside else None
+    def _within(self, inside: Inside) -> Plan | None:
+        plans = [plan_for(self.pipe, name, options) for name, options in inside.items()]
+        return functools.reduce(operator.add, plans) if plans else None
+
+    def _made(self, computed: int, inside: Inside) -> Plan:
+        within = self._within(inside)
         asked = {"reuse": 1 - computed / self.steps, "probes": PROBES, "measured": self._course(), "inside": within, **self.call}
         return calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
 
@@ -80,7 +90,7 @@ def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], 
     for name in names:
         for options in registry.get(name).settings:
             if not registry.get(name).calibrates(options):
-                yield told(name, options), lambda name=name, options=options: _plan(pipe, name, options)
+                yield told(name, options), lambda name=name, options=options: plan_for(pipe, name, options)
 
 
 def calibrated(names: Iterable[str]) -> list[str]:
@@ -97,7 +107,7 @@ def guarded(plan: Plan, guards: Guards | None) -> Plan:
     return plan if guards is None else replace(plan, guards=guards)
 
 
-def _plan(pipe: Any, name: str, options: Mapping[str, Any]) -> Plan:
+def plan_for(pipe: Any, name: str, options: Mapping[str, Any]) -> Plan:
     """With what is known for the pipeline's model.
 
     Raises:

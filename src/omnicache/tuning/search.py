@@ -17,12 +17,13 @@ from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import FAILURES, OmniCacheError, failed, warn
 from omnicache.fingerprint import made_for
 from omnicache.integrations.pipelines import check_inputs, split_call
+from omnicache.measure.likeness import EQUAL
 from omnicache.measure.quality import mean95
 from omnicache.plan import Plan
-from omnicache.tuning.compositions import COUNT, compose
+from omnicache.tuning.compositions import COUNT, INSIDE, Inside, boldest, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
-from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, steps_of
+from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, plan_for, steps_of, told
 from omnicache.tuning.trial import Trial, mean_and_error
 from omnicache.words import some
 
@@ -133,33 +134,52 @@ class Tuning:
         if self.goal.memory is not None:
             self.refused["compositions"] = "What is inside is kept, too, so none is tried within a limit of memory."
             return
-        enough_of = (
-            self.goal.alike if self.goal.like is not None else self.goal.fast
-        )  # what is inside makes it faster and less like
+        enough_of = self.goal.alike if self.goal.like is not None else self.goal.fast  # it is to get faster, and gets less like
         own = {c: t for c in range(1, self.optimal.most + 1) if (t := self.trials.get(self.optimal.label(c))) is not None}
         good = [c for c, trial in own.items() if enough_of(trial)]
         if not good:
             self.refused["compositions"] = f"No number of computed steps of {OURS} is enough, and what is inside costs likeness."
             return
+        if self.late:
+            self.left_out.append(f"{COUNT} compositions")
+            return
         best = min(good) if self.goal.like is not None else max(good)
         try:
             with bar("compositions  ", COUNT, self.progress) as done:
-                left = compose(self.optimal.most, best, lambda *asked: (done(), self._score(*asked))[1], lambda: self.late)
+                score = lambda *asked: (done(), self._score(*asked))[1]  # noqa: E731
+                left = compose(self.optimal.most, best, self._acting(), score, lambda: self.late)
             self.left_out += [f"{left} compositions"] * (left > 0)
         except OmniCacheError as no:
             self.refused["compositions"] = str(no)
 
-    def _score(self, computed: int, inside: str, options: dict[str, Any]) -> float | None:
+    def _acting(self) -> list[str]:
+        """Of what may be inside that which reuses something here when it is alone: of guidance, nothing where there is none."""
+        found = []
+        for name in INSIDE:
+            with self._told(f"{name} inside"):
+                options = boldest(name)
+                self.gauge.likeness(told(name, options), plan_for(self.gauge.pipe, name, options), self.by[:1])
+                if not self.gauge.reused(told(name, options), self.by[:1]):
+                    raise OmniCacheError("It reuses nothing here.")
+                found.append(name)
+        return found
+
+    def _score(self, computed: int, inside: Inside) -> float | None:
         """Speed of what is like enough, or likeness of what is fast enough; below 0 what is neither, and what is far from like
-        enough on the first inputs is not timed. None of what cannot be."""
-        label = self.optimal.label(computed, inside, options)
-        like, fast = self.goal.like, self.goal.speedup
+        enough on the first inputs, or the same as without anything inside, is not timed. None of what breaks."""
+        label = self.optimal.label(computed, inside)
+        key, like, fast = self._key(label), self.goal.like, self.goal.speedup
         with self._told(label):
-            plan = guarded(self.optimal.plan(computed, inside, options), self.goal.guards)
-            if like is not None:
-                first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
-                if (short := like - SCREEN - sum(first) / len(first)) > 0:
-                    return -SCREEN - short
+            try:
+                plan = guarded(self.optimal.plan(computed, inside), self.goal.guards)
+                first, _ = self.gauge.likeness(key, plan, self.by[:FIRST])
+                if self.gauge.reused(key, self.by[:FIRST]) <= self.steps - computed:
+                    raise OmniCacheError("Inside the computed steps it reuses nothing.")
+            except OmniCacheError as no:  # of other steps it may be otherwise
+                self.refused[label] = str(no)
+                return -EQUAL
+            if like is not None and (short := like - SCREEN - sum(first) / len(first)) > 0:
+                return -SCREEN - short
             self._trial(label, plan)
         if (trial := self.trials.get(label)) is None:
             return None
