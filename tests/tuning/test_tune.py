@@ -30,10 +30,13 @@ class Drawing(Pipe):
 
     calls, killed_at = 0, None
 
-    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None):
+    def count(self):
         type(self).calls += 1
         if self.calls == self.killed_at:
             raise KeyboardInterrupt
+
+    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None):
+        self.count()
         return super().__call__(label, num_inference_steps, generator)[:, :3] / 8 + 0.5
 
 
@@ -41,7 +44,7 @@ class Guided(Drawing):
     """With guidance in one call or in two."""
 
     def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None, guidance: str = "none"):
-        type(self).calls += 1
+        self.count()
         return Pipe.__call__(self, label, num_inference_steps, generator, guidance)[:, :3] / 8 + 0.5
 
 
@@ -138,7 +141,7 @@ UNDISTURBED = {}
 """The plan of a search that nobody killed, and its calls."""
 
 
-@pytest.mark.parametrize("at", [1, 3, 8, 45, 90])
+@pytest.mark.parametrize("at", [1, 3, 8, 45, 60])
 def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_path, monkeypatch, at):
     if not UNDISTURBED:
         UNDISTURBED["plan"] = tune(pipe, tmp_path / "whole", psnr=40)
@@ -153,6 +156,18 @@ def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_
     Drawing.calls = 0
     assert tune(pipe, tmp_path / "killed", psnr=40) == whole
     assert Drawing.calls == 0, "nothing is measured a second time"
+
+
+def test_a_search_that_was_killed_among_compositions_ends_with_the_same_plan(guided, tmp_path, monkeypatch):
+    monkeypatch.setattr(Guided, "calls", 0)
+    whole = tune_guided(guided, tmp_path / "whole", psnr=40)
+    monkeypatch.setattr(Guided, "killed_at", Guided.calls // 2)
+    monkeypatch.setattr(Guided, "calls", 0)
+    with pytest.raises(KeyboardInterrupt):
+        tune_guided(guided, tmp_path / "killed", psnr=40)
+    (rows,) = (tmp_path / "killed").glob("*/figures.jsonl")
+    assert "inside" in rows.read_text()
+    assert tune_guided(guided, tmp_path / "killed", psnr=40) == whole
 
 
 @pytest.mark.parametrize("at", [20, 45, 68])
@@ -205,6 +220,37 @@ def test_inputs_are_fitted_on_chosen_by_and_held_out_apart(inputs):
     assert fitted <= 4 and 0 <= len(by) - len(held) <= 1
 
 
+def test_a_plan_says_how_many_inputs_it_was_chosen_by(pipe, tmp_path):
+    for given, by in ((3, 1), (6, 2)):
+        asked = {"methods": "ab-cache", "folder": tmp_path, "progress": False, "num_inference_steps": T}
+        tuned = omnicache.tune(pipe, INPUTS[:given], speedup=1.5, **asked).measured["tuned"]
+        assert tuned["inputs"] == by and (tuned["chosen"]["error"] == 0) == (by == 1)
+
+
+def test_other_settings_are_drawn_for_two_inputs_and_those_that_may_do_for_all(pipe, tmp_path):
+    asked = {"methods": "ab-cache", "folder": tmp_path, "progress": False, "num_inference_steps": T}
+    plan = omnicache.tune(pipe, range(1, 9), psnr=40, **asked)
+    keys = [json.loads(line)["key"] for file in tmp_path.glob("*/figures.jsonl") for line in file.read_text().splitlines()]
+    labels = {f"ab-cache, interval={value}" for value in omnicache.methods()["ab-cache"].sweep["interval"]}
+    drawn = {label: [i for i in range(8) if f"psnr {label} {i}" in keys] for label in labels}
+    timed = {label for label in labels if f"speed {label} 2" in keys}  # on one that nothing was fitted on
+    assert timed == set(tried(plan)) and timed < labels
+    for label in labels:
+        assert drawn[label][:3] == ([2, 3, 4] if label in timed else [2, 3]), label
+    with pytest.raises(OmniCacheError, match=r"The nearest is ab-cache, interval=2: .* Ask for psnr="):
+        omnicache.tune(pipe, range(1, 9), psnr=90, **asked)  # none comes near: the likest is looked at, to be told of
+
+
+def test_with_no_time_left_our_own_method_alone_is_searched(pipe, tmp_path):
+    tuned = tune(pipe, tmp_path, psnr=40, budget=0).measured["tuned"]
+    assert tuned["chosen"]["label"].startswith("omnicache-optimal") and len(tuned["tried"]) == 1
+    assert {"taylorseer, interval=2", "fewer-steps, ratio=0.5", f"{COUNT} compositions"} <= set(tuned["left_out"])
+    with pytest.raises(OmniCacheError, match="There was no time for any"):
+        tune(pipe, tmp_path, psnr=40, budget=0, methods="taylorseer")
+    with pytest.raises(OmniCacheError, match=r"Ask for speedup=.* no time for .*; \d+ more; a longer budget goes on from here"):
+        tune(pipe, tmp_path, psnr=40, speedup=11, budget=0)
+
+
 def test_a_plan_that_misses_the_goal_on_other_inputs_says_so(pipe, tmp_path, monkeypatch):
     gauge = sys.modules["omnicache.tuning.gauge"].Gauge
     plain = gauge.likeness
@@ -223,7 +269,7 @@ def test_a_plan_that_is_slower_on_other_inputs_says_so(pipe, tmp_path, monkeypat
     gauge = sys.modules["omnicache.tuning.gauge"].Gauge
     plain, slower = gauge.speedup, 0.96
 
-    def timed(self, key, plan, i=0):
+    def timed(self, key, plan, i):
         found = plain(self, key, plan, i)
         return {**found, "speedup": {**found["speedup"], "median": slower * found["speedup"]["median"]}} if i >= 4 else found
 

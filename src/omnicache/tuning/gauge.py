@@ -71,7 +71,7 @@ class Gauge:
         """Steps at which something was reused, the most of these runs."""
         return max((self.store.get(f"psnr {key} {i}") or {"reused": 0})["reused"] for i in which)
 
-    def speedup(self, key: str, plan: Plan, i: int = 0) -> dict[str, Any]:
+    def speedup(self, key: str, plan: Plan, i: int) -> dict[str, Any]:
         """See ``measure.speed``; on one input."""
         return self._kept(f"speed {key} {i}", lambda: speed(self.pipe, lambda: self.draw(i), plan, PAIRS))
 

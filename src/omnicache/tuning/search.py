@@ -76,7 +76,7 @@ class Tuning:
     @property
     def late(self) -> bool:
         """Whether the time is up, counted by what the figures took, so that an interruption changes nothing about it."""
-        return self.gauge.clock.spent > self.seconds
+        return self.gauge.clock.spent >= self.seconds
 
     def solve(self) -> None:
         """Our own method: more computed steps are slower and likelier, so the goal is between two of them, which a few plans tell;
@@ -208,7 +208,7 @@ class Tuning:
 
     def _fast(self, computed: int) -> float:
         plan = guarded(self.optimal.plan(computed), self.goal.guards)
-        return self.gauge.speedup(self._key(self.optimal.label(computed)), plan)["speedup"]["median"]
+        return self.gauge.speedup(self._key(self.optimal.label(computed)), plan, self.by[0])["speedup"]["median"]
 
     def _trial(self, label: str, plan: Plan) -> Trial:
         if label not in self.trials:
@@ -217,7 +217,7 @@ class Tuning:
             if self.gauge.idle(key, self.by):  # any speed would be an accident
                 within = "" if self.goal.memory is None else f" within {self.goal.memory}"
                 raise OmniCacheError(f"It reuses nothing{within}.")
-            fast = self.gauge.speedup(key, plan)["speedup"]["median"]
+            fast = self.gauge.speedup(key, plan, self.by[0])["speedup"]["median"]
             mean, error = mean_and_error(found)
             self.trials[label] = Trial(label, plan, mean, fast, held, error)
         return self.trials[label]
@@ -244,6 +244,7 @@ class Tuning:
         reached = {
             "goal": str(self.goal),
             "chosen": best.figures,
+            "inputs": len(self.by),
             "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held, "speedup": fast["speedup"]},
             "load": fast["load"],
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
