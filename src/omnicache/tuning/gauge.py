@@ -59,17 +59,11 @@ class Gauge:
         with omnicache.cache(self.pipe, plan) as run:
             made = self.draw(i)
         db = float(likeness(made, self.uncached(i)).mean())
-        reused = {record.step.index for session in run.sessions for record in session.trace.records if record.mark != "#"}
-        return {"psnr": db, "bytes": run.cache_bytes, "reused": len(reused)}
+        return {"psnr": db, "bytes": run.cache_bytes, "idle": db == EQUAL and not any(s.trace.reused for s in run.sessions)}
 
     def idle(self, key: str, which: Sequence[int]) -> bool:
-        """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn, nor left out."""
-        rows = [self.store.get(f"psnr {key} {i}") or {} for i in which]
-        return all(row.get("psnr") == EQUAL and row["reused"] == 0 for row in rows)
-
-    def reused(self, key: str, which: Sequence[int]) -> int:
-        """Steps at which something was reused, the most of these runs."""
-        return max((self.store.get(f"psnr {key} {i}") or {"reused": 0})["reused"] for i in which)
+        """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn."""
+        return all((self.store.get(f"psnr {key} {i}") or {}).get("idle", False) for i in which)
 
     def speedup(self, key: str, plan: Plan, i: int) -> dict[str, Any]:
         """See ``measure.speed``; on one input."""

@@ -159,10 +159,23 @@ class Tuning:
             with self._told(f"{name} inside"):
                 options = boldest(name)
                 self.gauge.likeness(told(name, options), plan_for(self.gauge.pipe, name, options), self.by[:1])
-                if not self.gauge.reused(told(name, options), self.by[:1]):
+                if self.gauge.idle(told(name, options), self.by[:1]):
                     raise OmniCacheError("It reuses nothing here.")
                 found.append(name)
         return found
+
+    def _refuse_idle(self, key: str, plan: Plan, inside: Inside) -> None:
+        """Refuse a composition that draws the same without one of the methods inside: it is another one under a longer name.
+
+        Raises:
+            OmniCacheError: it does.
+        """
+        whole, _ = self.gauge.likeness(key, plan, self.by[:1])
+        for name, options in inside.items():
+            own = plan_for(self.gauge.pipe, name, options).policies
+            rest = replace(plan, policies=tuple(p for p in plan.policies if p not in own))
+            if self.gauge.likeness(f"{key}, without {name}", rest, self.by[:1])[0] == whole:
+                raise OmniCacheError(f"Inside the computed steps {name} reuses nothing.")
 
     def _score(self, computed: int, inside: Inside) -> float | None:
         """Speed of what is like enough, or likeness of what is fast enough; below 0 what is neither, and what is far from like
@@ -173,8 +186,7 @@ class Tuning:
             try:
                 plan = guarded(self.optimal.plan(computed, inside), self.goal.guards)
                 first, _ = self.gauge.likeness(key, plan, self.by[:FIRST])
-                if self.gauge.reused(key, self.by[:FIRST]) <= self.steps - computed:
-                    raise OmniCacheError("Inside the computed steps it reuses nothing.")
+                self._refuse_idle(key, plan, inside)
             except OmniCacheError as no:  # of other steps it may be otherwise
                 self.refused[label] = str(no)
                 return -EQUAL
