@@ -72,7 +72,7 @@ class Goal:
         """Of figures on other inputs those that fall short, in words, and what to ask for, so that they may not."""
         said, asked = [], []
         if self.like is not None and psnr < self.like:
-            said, asked = [f"reaches {psnr:.1f} dB"], [f"psnr={2 * self.like - psnr:.1f}"]
+            said, asked = [f"reaches {psnr:.1f} dB"], [f"psnr={min(2 * self.like - psnr, 99.9):.1f}"]
         if self.speedup is not None and speedup < self.speedup * (1 - LATE):
             said, asked = [*said, f"is {speedup:.2f} times as fast"], [*asked, f"speedup={2 * self.speedup - speedup:.2f}"]
         return said, asked
