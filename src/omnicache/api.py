@@ -277,13 +277,15 @@ def tune(
 
     Args:
         pipe: a diffusers pipeline.
-        inputs: as of :func:`calibrate`; sixteen do.
+        inputs: as of :func:`calibrate`; sixteen do. Of fewer than four one alone chooses the plan, and how far others are off is
+            not known: ``plan.measured["tuned"]["inputs"]`` says how many did.
         speedup: of the denoiser, against the uncached pipeline on this machine: 2 is twice as fast.
         psnr: in dB, the mean over pictures against the uncached ones of the same seeds. Around 30 side by side few can tell.
         memory: the most that may be kept, ``"200 MB"``.
         methods: "auto": ``omnicache-optimal``, ``taylorseer`` and ``fewer-steps``; "all"; or names. Besides the first, those that
             need no calibration. With the first, other methods are tried inside its computed steps, too.
-        budget: the time after which no other method or composition is begun: ``"10 min"``. Our own is always searched to its end.
+        budget: the time of measuring, that of an interrupted search with it, after which no other method or composition is begun:
+            ``"10 min"``. What was left out is told. How many steps our own must compute is always searched to its end.
         folder: for what is measured; a folder of the user's cache if None.
         progress: show progress bars.
         **call: arguments of every call of the pipeline (``num_inference_steps=30``).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,11 @@ def held_out(tuned: Mapping[str, Any]) -> str:
     found = [f"{fast['median']:.2f} times as fast ({fast['low']:.2f} to {fast['high']:.2f})"] if fast else []
     found.append(decibels(like["mean"]) + (f" ({like['low']:.1f} to {like['high']:.1f})" if like["mean"] < SAME else ""))
     return f"{' and '.join(found)} on {count} input{'s' * (count > 1)} that it was not chosen by"
+
+
+def some(names: Sequence[str], few: int = 3) -> str:
+    """The first of a long list: ``"a; b; c; 9 more"``."""
+    return "; ".join([*names[:few], *([f"{len(names) - few} more"] if len(names) > few else [])])
 
 
 def decibels(psnr: float) -> str:

@@ -151,6 +151,8 @@ def _absent(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             made.append({"name": one["name"], "why": why, "labels": _labels(nothing)})
         if one["left_out"]:
             made.append({"name": one["name"], "why": f"There was no time left for {one['left_out']} settings.", "labels": []})
+        if one.get("untried"):
+            made.append({"name": one["name"], "why": one["untried"], "labels": []})
     return made
 
 

@@ -96,6 +96,13 @@ def test_the_page_says_the_worst_first_and_opens_offline(result, tmp_path):
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
 
 
+def test_the_page_names_the_methods_that_are_not_tried(result, tmp_path):
+    it = peers_work.contender(CONTENDERS["methods"])
+    assert "magcache" in it.untried and "taylorseer" not in it.untried and "omnicache-optimal" not in it.untried
+    told = [{**one, "untried": it.untried} for one in result["contenders"]]
+    assert it.untried in write_peers({**result, "contenders": told}, tmp_path).read_text(encoding="utf-8")
+
+
 def test_a_package_that_is_not_there_is_named_with_what_to_type(tmp_path, monkeypatch):
     absent = replace(peers_work.contender(CONTENDERS["cache-dit"]), package="no-such-package-at-all")
     monkeypatch.setattr(peers_work, "contender", lambda module: absent)
