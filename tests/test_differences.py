@@ -1,6 +1,7 @@
 """A plan where it was not made: what differs is listed, noted in runs or refused, and schedules are carried over to other steps."""
 
-from dataclasses import replace
+import contextlib
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from omnicache.errors import OmniCacheError
 from omnicache.granularity import Denoiser, Stack
 from omnicache.plan import Plan
 from omnicache.policy import Policy
-from omnicache.predictors import Hold, Residual
+from omnicache.predictors import Hold, Residual, ScaleShift
 from omnicache.sampler import described
-from omnicache.triggers import Every, First, Table
+from omnicache.selectors import LinearGate
+from omnicache.triggers import Every, First, Magnitudes, Table
+from omnicache.weights import Weights
 
 from .methods.test_ertacache import Mixture
 from .methods.tiny import Pipe, dit
@@ -146,6 +149,47 @@ def test_numbers_that_are_fitted_to_their_steps_are_not_carried_over(fix):
     mine = Plan("mine", (Policy(Table("#."), Denoiser(), Hold(), fix=fix),))
     with pytest.raises(OmniCacheError, match=r"mine cannot be carried over to 9 steps: .* 2 steps hold for no others. Calibrate"):
         mine.for_steps(9)
+
+
+OWN = 11
+"""Steps, as many as nothing else of the tiny model is."""
+CALIBRATED = {name: {} for name, entry in omnicache.methods().items() if entry.calibrate is not None} | {
+    "block-caching": {"scale_shift": True, "threshold": 0.05},
+    "harmonica": {"iterations": 1},
+    "lazydit": {"iterations": 1},
+    "learning-to-cache": {"iterations": 1},
+    "omnicache-layered": {"speedup": 1.01},  # which depends on measured times
+}
+
+
+def by_step(part):
+    """The values in a part of a plan that hold as many numbers as its run has steps."""
+    if isinstance(part, Weights):
+        return [part] if OWN in part.shape else []
+    if isinstance(part, str):
+        return [part] if len(part) == OWN and not set(part) - {*"#."} else []
+    if isinstance(part, tuple):
+        return [part] * (len(part) == OWN) + [found for p in part for found in by_step(p)]
+    if not is_dataclass(part) or isinstance(part, Magnitudes):  # which takes its ratios by how far along a run is
+        return []
+    return [found for f in fields(part) for found in by_step(getattr(part, f.name))]
+
+
+@pytest.mark.parametrize("method", CALIBRATED)
+def test_nothing_that_was_calibrated_keeps_numbers_of_other_steps(method):
+    tiny = Pipe(dit(), FlowMatchEulerDiscreteScheduler(shift=2.0))
+    options = {"progress": False, "num_inference_steps": OWN, **CALIBRATED[method]}
+    mine = omnicache.calibrate(tiny, [1, 2], method, **options)
+    with contextlib.suppress(OmniCacheError):  # or it says that it cannot be
+        assert not by_step(mine.for_steps(2 * OWN).policies)
+
+
+def test_gates_are_not_carried_over_and_neither_are_scales():
+    gate = Policy(Table("#."), Stack(), Hold(), which=LinearGate(Weights(torch.zeros(2, 4))))
+    scales = Policy(Table("#."), Stack(), Residual(ScaleShift((Weights(torch.zeros(2, 2, 4)),))))
+    for policy in (gate, scales):
+        with pytest.raises(OmniCacheError, match=r"mine cannot be carried over to 4 steps: .* 2 steps hold for no others. Calib"):
+            Plan("mine", (policy,)).for_steps(4)
 
 
 def test_a_plan_without_a_schedule_stays_as_it_is():
