@@ -80,6 +80,31 @@ def test_the_report_draws_with_the_seeds_of_the_run(model, tmp_path, monkeypatch
     assert set(map(str, seen)) == drawn == {"([2], 5, 6)", "([1], 6, 6)"}
 
 
+def test_a_plan_is_judged_by_inputs_that_it_was_not_fitted_on(model, tmp_path, monkeypatch):
+    path, seen = str(tmp_path / "tiny.plan.json"), []
+    plain = DiTPipeline.__call__
+
+    def spy(self, *args, **kwargs):
+        seen.append((*kwargs["class_labels"], kwargs["generator"].initial_seed()))
+        return plain(self, *args, **kwargs)
+
+    spy.__signature__ = inspect.signature(plain)
+    monkeypatch.setattr(DiTPipeline, "__call__", spy)
+    told("calibrate", model, "-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "6", "--out", path)
+    fitted = set(seen)
+    assert (0, 0) in fitted
+    judges = (
+        ["run", model, "-m", path, "--out", str(tmp_path / "run")],
+        ["report", path, "--pairs", "1"],
+        ["report", str(tmp_path / "run"), "--pairs", "1"],
+        ["doctor", model, "-m", path],
+    )
+    for words in judges:
+        seen.clear()
+        told(*words)
+        assert seen and not fitted & set(seen), words
+
+
 def test_another_method_on_the_same_run(model, tmp_path):
     told("run", model, "-m", "none", "--steps", "8", "--out", str(tmp_path / "run"))
     other = ["-m", "taylorseer", "-o", "interval=3", "--pairs", "1", "--out", str(tmp_path / "other")]
