@@ -77,7 +77,7 @@ def _rows(result: Mapping[str, Any], goal: float) -> list[dict[str, Any]]:
     """What each contender has reached at a goal, in words, the fastest first."""
     mine = [one for one in result["chosen"] if one["goal"] == goal]
     most = max((one["held"]["speedup"]["median"] for one in mine if one["held"]), default=1.0)
-    duels = {(one["rival"], one["label"]): one for one in result["duels"] if one["goal"] == goal}
+    duels = {(one["rival"], one["label"]): one for one in result["duels"] if one["goal"] == goal and "ratio" in one}
     made = []
     for one in sorted(mine, key=lambda one: -one["held"]["speedup"]["median"] if one["held"] else 0.0):
         row = {"contender": one["contender"], "judged": one["contender"] == result["judged"], "reached": one["held"] is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.measure.peers import CONTENDERS, Peers, Size
 from omnicache.measure.peers import work as peers_work
 from omnicache.measure.peers.work import modules_of
+from omnicache.measure.peers.worker import Refused
 from omnicache.report import write_peers
 
 for package in ("diffusers", "altair", "jinja2", "vl_convert", "torchmetrics"):
@@ -87,6 +89,23 @@ def test_the_same_command_measures_nothing_again(result, folder):
     again = Peers("emoji", folder, SIZE, steps=5, goals=(12.0, 90.0), contenders=[MADE_UP, FEWER]).run()
     assert (folder / "peers.jsonl").read_text() == lines
     assert again["rows"] == result["rows"] and again["chosen"] == result["chosen"] and again["duels"] == result["duels"]
+
+
+def test_a_duel_in_which_a_process_dies_tells_the_reason(result, folder, tmp_path, monkeypatch):
+    copy = tmp_path / "again"
+    shutil.copytree(folder, copy)
+    lines = (copy / "peers.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not str(json.loads(line).get("key", "")).startswith("duel ")]
+    (copy / "peers.jsonl").write_text("".join(kept))
+
+    def dead(*_):
+        raise Refused("Its process has ended.")
+
+    monkeypatch.setattr(peers_work, "_wearing", dead)
+    again = Peers("emoji", copy, SIZE, steps=5, goals=(12.0, 90.0), contenders=[MADE_UP, FEWER]).run()
+    assert len(again["duels"]) == len(result["duels"]) > 0
+    assert {duel["why"] for duel in again["duels"]} == {"Its process has ended."}
+    assert "Its process has ended." in write_peers(again, tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_page_says_the_worst_first_and_opens_offline(result, tmp_path):
