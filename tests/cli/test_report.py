@@ -119,16 +119,22 @@ def test_another_method_on_the_same_run(model, tmp_path):
 
 
 def test_a_tuned_plan_is_reported_by_its_file_alone(model, tmp_path):
-    path = str(tmp_path / "plans" / "tiny.plan.json")
-    told("calibrate", model, "-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "8", "-i", "cat", "-i", "fox", "--out", path)
+    path = tmp_path / "plans" / "tiny.plan.json"
+    words = ["-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "8", "-i", "cat", "-i", "fox", "--out", str(path)]
+    told("calibrate", model, *words)
     plan = Plan.load(path)
     tried = [{"label": f"omnicache-optimal, {i} of 8", "speedup": 4.0 - i / 2, "psnr": 20.0 + i} for i in (3, 4, 5)]
     plan.with_measured(tuned={"tried": tried, "chosen": tried[1]}).save(path)
-    found = told("report", path, "--pairs", "1")
+    found = told("report", str(path), "--pairs", "1")
     page = Path(found["page"]).read_text(encoding="utf-8")
     assert Path(found["page"]).parent == tmp_path / "plans" and found["model"] == model and len(found["psnr"]) == 4
     assert "The ring is around the plan of this page, omnicache-optimal, 4 of 8: 2.00 times as fast at 24.0 dB there." in page
-    assert "Why these steps" not in page
+    assert "Why these steps" in page and "What reuse costs" in page and "What errors grow to" in page
+    error = plan.measured["error"]
+    assert f"Fitted and drawn, {error:.2%} of the final latents was left" in page
+    (path.parent / "both").mkdir()
+    both = str((plan + omnicache.methods()["tomesd"].plan()).save(path.parent / "both" / "tiny.plan.json"))
+    assert "What reuse costs" in Path(told("report", both, "--pairs", "1")["page"]).read_text(encoding="utf-8")
 
 
 def test_a_layered_plan_shows_why_it_took_its_layers(model, tmp_path):
