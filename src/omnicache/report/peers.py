@@ -57,7 +57,7 @@ def _headline(result: Mapping[str, Any]) -> str:
         "misses": f"The tuned plan does not reach {where}",
         "loses": f"A rival is faster than the tuned plan at {where}",
         "even": f"At {where} a rival is not told apart from the tuned plan",
-        "open": f"Not decided at {where}: there was no time for all of it",
+        "open": f"Not decided at {where}: not all of it was measured",
         "ahead": f"Faster than every rival, at {where} by less than 1.2 times",
         "wins": f"Faster than every rival at {where}",
     }[worst]

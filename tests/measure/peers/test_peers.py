@@ -17,6 +17,8 @@ from omnicache.measure.peers.work import modules_of
 from omnicache.measure.peers.worker import Refused
 from omnicache.report import write_peers
 
+from ...report.browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
+
 for package in ("diffusers", "altair", "jinja2", "vl_convert", "torchmetrics"):
     pytest.importorskip(package)
 
@@ -113,6 +115,17 @@ def test_the_page_says_the_worst_first_and_opens_offline(result, tmp_path):
     assert page.index("falls short") < page.index("At 12 dB, on held-out inputs")
     assert "KeyError: &#39;no such block&#39;" in page and "What does not apply, and why" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
+@pytest.mark.parametrize("outcome", ["as it came", "open"])
+def test_in_a_browser_the_page_fits(result, tmp_path, outcome):
+    verdicts = result["verdicts"] if outcome != "open" else [one | {"outcome": "open"} for one in result["verdicts"]]
+    page = write_peers(result | {"verdicts": verdicts}, tmp_path).read_text(encoding="utf-8")
+    assert (": not all of it was measured</h1>" in page) == (outcome == "open")
+    page = page.replace("style-src 'unsafe-inline'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'")
+    opened = 'document.querySelectorAll("details").forEach(function (d) { d.open = true; }); return {};'
+    assert_fits(looked_at(page, tmp_path, opened))
 
 
 def test_a_package_that_is_not_there_is_named_with_what_to_type(tmp_path, monkeypatch):
