@@ -18,7 +18,7 @@ from omnicache.asked import Asked
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.explain import why
-from omnicache.fingerprint import fingerprint, kinds, made_for, shape_seen
+from omnicache.fingerprint import fingerprint, kinds, made_for, other_weights, shape_seen
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
@@ -165,6 +165,10 @@ def enable(
         session.audience.admit(pipe)
     for model, session in fresh.items():
         _enabled[model] = ref(session)
+    if models[0] in fresh and (now := other_weights(plan.made_for, models[0])):
+        then = plan.made_for["weights"]
+        note = f"The plan was made with other weights ({then}, and these are {now}): what was measured does not hold."
+        fresh[models[0]].notes.append(note)
     return Caching([fresh.get(model) or present[model] for model in models], pipe)
 
 
@@ -253,7 +257,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
             )
     with shape_seen(denoisers(pipe)[0]) as seen:
         plan = entry.calibrate(pipe, listed, call, progress, **ours)
-    return replace(plan, made_for=made_for(pipe, call) | seen)
+    return replace(plan, made_for=made_for(pipe, call, listed) | seen)
 
 
 def tune(
@@ -309,12 +313,12 @@ def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:
     ...     print(difference)
 
     Returns:
-        One :class:`Difference` for each thing that the plan was made for: model, scheduler, steps, guidance. Each is "fine", or
-        "measured elsewhere" (it runs, and figures do not hold), or "refused", with what to do. Arguments that are not given count
-        with the pipeline's own values. The size of the latents shows in a run, which notes it.
+        One :class:`Difference` for each thing that the plan was made for: model, weights, scheduler, steps, guidance, size. Each is
+        "fine", or "measured elsewhere" (it runs, and figures do not hold), or "refused", with what to do. Arguments that are not
+        given count with the pipeline's own values.
     """
     loaded = plan_of(plan)
-    return differences(loaded, fingerprint(denoisers(pipe)[0]), pipe, call)
+    return differences(loaded, denoisers(pipe)[0], pipe, call)
 
 
 def methods() -> dict[str, registry.Method]:

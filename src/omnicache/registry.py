@@ -16,7 +16,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.schema import Choice, Range
 
-__all__ = ["METHODS", "Choice", "Method", "Option", "Range", "check_options", "get", "method", "options_of"]
+__all__ = ["METHODS", "Choice", "Method", "Option", "Range", "calibrated", "check_options", "get", "method", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,12 @@ def get(name: str) -> Method:
     if name not in METHODS:
         raise OmniCacheError(f"There is no method {name!r}.{nearest(name, METHODS)} `omnicache methods` lists them all.")
     return METHODS[name]
+
+
+def calibrated(plan: Plan) -> bool:
+    """Whether a plan's numbers come from a calibration, which leaves there what it has measured; a search alone fits none."""
+    entries = [METHODS.get(name) for name in plan.method.split("+")]
+    return any(e is not None and e.calibrate is not None for e in entries) and bool(plan.measured.keys() - {"tuned"})
 
 
 def options_of(build: Callable[..., Any]) -> tuple[Option, ...]:

@@ -101,7 +101,7 @@ def fits(made_for: Mapping[str, Any]) -> str:
             value = " × ".join(map(str, value))
         if name in said:
             found.append((list(said).index(name), said[name].format(told(value))))
-        elif name not in ("parameters", "output_type") and isinstance(value, (bool, int, float, str)):
+        elif name not in ("parameters", "weights", "output_type") and isinstance(value, (bool, int, float, str)):
             found.append((len(said), f"{name} {told(value)}"))
     return ", ".join(text for _, text in sorted(found, key=lambda one: one[0]))
 

@@ -231,7 +231,9 @@ def _tried(about: About) -> str:
 
 def _calibration(plan: Plan) -> list[Any]:
     """The pictures of its calibration, if the plan has kept what they show."""
-    if "rows" not in plan.measured and not {"points", "noise", "growth", "similarity"} <= plan.measured.keys():
+    enough = ({"rows"}, {"left"}, {"points", "noise", "growth", "similarity"})
+    measured = plan.measured.get("omnicache-optimal", plan.measured)
+    if not any(some <= measured.keys() for some in enough):
         return []
     labels = [f"input {chr(65 + i % 26)}" for i in range(len(plan.measured.get("points", ())))]
     return panels(picture_data(plan, labels))

@@ -304,7 +304,7 @@ def tune(
     if OURS in wanted:
         tuning.compose()
     plan = tuning.result()
-    found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}) | tuning.gauge.latents
+    found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}, listed) | tuning.gauge.latents
     return replace(plan, made_for={**plan.made_for, **found})
 
 

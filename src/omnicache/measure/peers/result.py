@@ -32,7 +32,7 @@ def result_of(
         ``verdicts``: for each goal an ``outcome`` and a ``sentence``, the worst first.
         ``chosen``: for each goal and contender the setting that was chosen on the ``tuning`` inputs, and its figures on ``held``
         ones; without a setting, its ``nearest``.
-        ``duels``: the tuned plan against the best of its rivals, directly.
+        ``duels``: the tuned plan against the best of its rivals, directly, or ``why`` not.
         ``rows``: every setting with its figures on the tuning inputs, and its ``state``: "measured", "nothing" (changed no
         picture and saved no time) or "refused" (``why`` is its own message).
         ``contenders``: with version and how many settings; ``why`` where none was tried; ``left_out``, for lack of time;
