@@ -472,6 +472,12 @@ def named(name: str, **options: Any) -> Callable[[Denoising, int], Plan]:
     return lambda pipe, steps: registry.get(name).plan(**options)
 
 
+def rows(which: Architecture, **options: float) -> Plan:
+    """``omnicache-md`` at these ratios alone, where the paper puts it in this model."""
+    none = {"token": 0.0, "frame": 0.0, "block": 0.0}
+    return registry.get("omnicache-md").plan_for([which.denoiser], **{**none, **options})
+
+
 def teacache(pipe: Denoising, steps: int) -> Plan:
     return omnicache.calibrate(pipe, [{}], "teacache", progress=False, reuse=0.5, num_inference_steps=steps)
 
@@ -483,16 +489,16 @@ def variants(which: Architecture) -> list[Variant]:
     if known is not None:
         for options in which.spatial:
             said = " ".join(f"{k}={v}" for k, v in options.items())
-            out.append(Variant(f"omnicache-md {said}", named("omnicache-md", **options)))
+            out.append(Variant(f"omnicache-md {said}", lambda pipe, steps, options=options: rows(which, **options)))
         if which is SD3:
-            out.append(Variant("omnicache-md token=0.6, plain torch", named("omnicache-md", token=0.6), twins=False))
+            out.append(Variant("omnicache-md token=0.6, plain torch", lambda pipe, steps: rows(which, token=0.6), twins=False))
     for share in which.layered:
         out.append(Variant(f"layered {share}", lambda pipe, steps, share=share: layered(pipe.transformer, share, steps)))
     if known is not None and which.spatial:
 
         def joined(pipe: Denoising, steps: int) -> Plan:
             below, options = layered(pipe.transformer, which.layered[0], steps), which.spatial[min(1, len(which.spatial) - 1)]
-            return Plan("layered+md", (*below.policies, *registry.get("omnicache-md").plan(**options).policies))
+            return Plan("layered+md", (*below.policies, *rows(which, **options).policies))
 
         out.append(Variant(f"layered {which.layered[0]} and omnicache-md", joined))
     out.append(Variant("teacache half", teacache))

@@ -18,7 +18,7 @@ from omnicache.asked import Asked
 from omnicache.differences import Difference, differences
 from omnicache.errors import OmniCacheError
 from omnicache.explain import why
-from omnicache.fingerprint import fingerprint, kinds, made_for, shape_seen
+from omnicache.fingerprint import fingerprint, kinds, made_for, other_weights, shape_seen
 from omnicache.guards import Guards
 from omnicache.integrations.migration import translate
 from omnicache.integrations.pipelines import check_inputs, denoisers, split_call, with_scheduler
@@ -134,7 +134,7 @@ def enable(
     Raises:
         OmniCacheError: nothing has been changed; the message says what to type.
     """
-    plan = plan_of(method, guards, kinds(pipe), **options)
+    plan = plan_of(method, guards, looks := kinds(pipe), **options)
     check_group(group)
     models = denoisers(pipe)
     present = {m: s for m in models if (s := _session_of(m)) is not None}
@@ -156,6 +156,7 @@ def enable(
             if model not in present:
                 found = discover(model) if plan.policies else ModelMap(model, "none", ())
                 fresh[model] = Session(found, plan, with_scheduler(pipe), group)
+                fresh[model].notes += _assumed(plan, looks)
     except BaseException:
         for session in fresh.values():
             session.detach()
@@ -164,6 +165,10 @@ def enable(
         session.audience.admit(pipe)
     for model, session in fresh.items():
         _enabled[model] = ref(session)
+    if models[0] in fresh and (now := other_weights(plan.made_for, models[0])):
+        then = plan.made_for["weights"]
+        note = f"The plan was made with other weights ({then}, and these are {now}): what was measured does not hold."
+        fresh[models[0]].notes.append(note)
     return Caching([fresh.get(model) or present[model] for model in models], pipe)
 
 
@@ -252,7 +257,7 @@ def calibrate(pipe: Any, inputs: Sequence[Any], method: str, progress: bool = Tr
             )
     with shape_seen(denoisers(pipe)[0]) as seen:
         plan = entry.calibrate(pipe, listed, call, progress, **ours)
-    return replace(plan, made_for=made_for(pipe, call) | seen)
+    return replace(plan, made_for=made_for(pipe, call, listed) | seen)
 
 
 def tune(
@@ -276,13 +281,15 @@ def tune(
 
     Args:
         pipe: a diffusers pipeline.
-        inputs: as of :func:`calibrate`; sixteen do.
+        inputs: as of :func:`calibrate`; sixteen do. Of fewer than four one alone chooses the plan, and how far others are off is
+            not known: ``plan.measured["tuned"]["inputs"]`` says how many did.
         speedup: of the denoiser, against the uncached pipeline on this machine: 2 is twice as fast.
         psnr: in dB, the mean over pictures against the uncached ones of the same seeds. Around 30 side by side few can tell.
         memory: the most that may be kept, ``"200 MB"``.
         methods: "auto": ``omnicache-optimal``, ``taylorseer`` and ``fewer-steps``; "all"; or names. Besides the first, those that
             need no calibration. With the first, other methods are tried inside its computed steps, too.
-        budget: the time after which no other method or composition is begun: ``"10 min"``. Our own is always searched to its end.
+        budget: the time of measuring, that of an interrupted search with it, after which no other method or composition is begun:
+            ``"10 min"``. What was left out is told. How many steps our own must compute is always searched to its end.
         folder: for what is measured; a folder of the user's cache if None.
         progress: show progress bars.
         **call: arguments of every call of the pipeline (``num_inference_steps=30``).
@@ -306,17 +313,29 @@ def check(pipe: Any, plan: str | Path | Plan, **call: Any) -> list[Difference]:
     ...     print(difference)
 
     Returns:
-        One :class:`Difference` for each thing that the plan was made for: model, scheduler, steps, guidance. Each is "fine", or
-        "measured elsewhere" (it runs, and figures do not hold), or "refused", with what to do. Arguments that are not given count
-        with the pipeline's own values. The size of the latents shows in a run, which notes it.
+        One :class:`Difference` for each thing that the plan was made for: model, weights, scheduler, steps, guidance, size. Each is
+        "fine", or "measured elsewhere" (it runs, and figures do not hold), or "refused", with what to do. Arguments that are not
+        given count with the pipeline's own values.
     """
     loaded = plan_of(plan)
-    return differences(loaded, fingerprint(denoisers(pipe)[0]), pipe, call)
+    return differences(loaded, denoisers(pipe)[0], pipe, call)
 
 
 def methods() -> dict[str, registry.Method]:
     """All registered methods by name."""
     return dict(registry.METHODS)
+
+
+def _assumed(plan: Plan, looks: Sequence[str]) -> list[str]:
+    """Which model's released options a plan has taken, where others may look like that model."""
+    name = registry.METHODS[plan.method].preset_for(looks).get("model") if plan.method in registry.METHODS else None
+    if name is None or plan.options.get("model") != name:
+        return []
+    return [
+        f"What was released for {name} is used, which the denoiser looks like by its class, blocks and configuration. If it is "
+        f"another model, choose that, {plan.method} with model=..., of those that `omnicache methods {plan.method}` lists, or "
+        f"calibrate: omnicache.calibrate(pipe, inputs, {plan.method!r})."
+    ]
 
 
 def _refuse(pipe: Any, model: nn.Module, plan: Plan) -> None:

@@ -337,6 +337,7 @@ class Chosen:
         merge: whether a row that is computed is given the mean of all rows that it stands for.
         whole: whether the sequences are those of some entries as they are, so that all that goes with an entry, of whatever shape,
             goes with it.
+        note: what the selector could not do here, as a sentence for the run's report; "" for nothing.
     """
 
     index: torch.Tensor
@@ -344,6 +345,7 @@ class Chosen:
     weights: torch.Tensor | None = None
     merge: bool = False
     whole: bool = False
+    note: str = ""
 
     def everything(self, x: torch.Tensor) -> bool:
         """Whether no row of ``x``, ``(entries, rows, width)``, is left out."""

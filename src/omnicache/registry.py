@@ -16,7 +16,7 @@ from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.schema import Choice, Range
 
-__all__ = ["METHODS", "Choice", "Method", "Option", "Range", "check_options", "get", "method", "options_of"]
+__all__ = ["METHODS", "Choice", "Method", "Option", "Range", "calibrated", "check_options", "get", "method", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Method:
         off: options under which it computes everything, or None, with the reason in ``off_reason``.
         calibrate: the function behind ``omnicache.calibrate``, or None.
         needs_calibration: whether it can be used without.
-        presets: options that its paper gives for denoisers of these classes, "FluxTransformer2DModel", or with a number of blocks,
-            "FluxTransformer2DModel/57"; what the user asks for goes before them.
+        presets: options that its paper gives for denoisers of these classes, "FluxTransformer2DModel", or with a number of blocks
+            and values of the configuration, "FluxTransformer2DModel/57 in_channels=64"; what the user asks for goes before them.
         sweep: its main knob and the values that a comparison tries, from careful to bold: ``{"interval": (2, 3, 4, 6, 8)}``. Of a
             method that is calibrated, options of the calibration. Empty: a comparison takes it at its defaults.
         slow_to_calibrate: whether calibrating a small model on a CPU takes minutes, so that quick comparisons leave it out.
@@ -86,9 +86,13 @@ class Method:
         return self.calibrate is not None and set(options) <= {o.name for o in options_of(self.calibrate)}
 
     def plan_for(self, kinds: Iterable[str], **options: Any) -> Plan:
-        """The plan for denoisers of these classes: the first that has a preset is followed."""
-        preset = next((self.presets[k] for k in kinds if k in self.presets), {})
-        return self.plan(**{**preset, **options})
+        """The plan for these denoisers, each in words: the first that has a preset is followed."""
+        return self.plan(**{**self.preset_for(kinds), **options})
+
+    def preset_for(self, kinds: Iterable[str]) -> Mapping[str, Any]:
+        """The preset all of whose words fit a denoiser; of several the one that says most."""
+        fitting = ([key for key in self.presets if set(key.split()) <= set(kind.split())] for kind in kinds)
+        return next((self.presets[max(keys, key=len)] for keys in fitting if keys), {})
 
     def plan(self, **options: Any) -> Plan:
         """The plan for these options.
@@ -177,6 +181,12 @@ def get(name: str) -> Method:
     if name not in METHODS:
         raise OmniCacheError(f"There is no method {name!r}.{nearest(name, METHODS)} `omnicache methods` lists them all.")
     return METHODS[name]
+
+
+def calibrated(plan: Plan) -> bool:
+    """Whether a plan's numbers come from a calibration, which leaves there what it has measured; a search alone fits none."""
+    entries = [METHODS.get(name) for name in plan.method.split("+")]
+    return any(e is not None and e.calibrate is not None for e in entries) and bool(plan.measured.keys() - {"tuned"})
 
 
 def options_of(build: Callable[..., Any]) -> tuple[Option, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,7 @@ def fits(made_for: Mapping[str, Any]) -> str:
             value = " × ".join(map(str, value))
         if name in said:
             found.append((list(said).index(name), said[name].format(told(value))))
-        elif name not in ("parameters", "output_type") and isinstance(value, (bool, int, float, str)):
+        elif name not in ("parameters", "weights", "output_type") and isinstance(value, (bool, int, float, str)):
             found.append((len(said), f"{name} {told(value)}"))
     return ", ".join(text for _, text in sorted(found, key=lambda one: one[0]))
 
@@ -132,6 +132,11 @@ def held_out(tuned: Mapping[str, Any]) -> str:
     found = [f"{fast['median']:.2f} times as fast ({fast['low']:.2f} to {fast['high']:.2f})"] if fast else []
     found.append(decibels(like["mean"]) + (f" ({like['low']:.1f} to {like['high']:.1f})" if like["mean"] < SAME else ""))
     return f"{' and '.join(found)} on {count} input{'s' * (count > 1)} that it was not chosen by"
+
+
+def some(names: Sequence[str], few: int = 3) -> str:
+    """The first of a long list: ``"a; b; c; 9 more"``."""
+    return "; ".join([*names[:few], *([f"{len(names) - few} more"] if len(names) > few else [])])
 
 
 def decibels(psnr: float) -> str:

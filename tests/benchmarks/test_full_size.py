@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import full_size
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "benchmarks" / "full_size.py")
 
@@ -28,3 +30,10 @@ def test_at_full_size_everything_fits() -> None:
     """Parameters as published, and the output of an evaluation in the shape of the latents; no memory is needed for that."""
     done = subprocess.run([sys.executable, SCRIPT, "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rows_are_dropped_where_the_paper_does() -> None:
+    assert full_size.rows(full_size.SD3, token=0.6).options["mlp"] is True
+    assert full_size.rows(full_size.SD3, token=0.6).options["edge"] == 4
+    options = full_size.rows(full_size.SVD, frame=0.5).options
+    assert (options["token"], options["frame"], options["block"], options["sharp"]) == (0.0, 0.5, 0.0, 1)

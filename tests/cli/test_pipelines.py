@@ -138,7 +138,7 @@ def test_the_doctor_on_a_pipeline_that_is_asked_nothing(folders):
 def test_a_pipeline_that_is_asked_for_a_class_by_number(folders, tmp_path):
     made = omnicache("run", folders["class"], "--steps", "6", "-m", "fora", "-i", "3", "--out", str(tmp_path))
     assert made["images"][0]["computed"] == "#.#..#"
-    assert omnicache("run", folders["class"], "--steps", "5", "--out", str(tmp_path))["images"][0]["input"] == "0"
+    assert omnicache("run", folders["class"], "--steps", "5", "--out", str(tmp_path))["images"][0]["input"] == "1"
     with pytest.raises(OmniCacheError, match=r"takes classes by number, for example -i 3; not 'fox'"):
         omnicache("run", folders["class"], "-i", "fox")
     with pytest.raises(OmniCacheError, match="DiTPipeline failed with IndexError"):

@@ -80,6 +80,31 @@ def test_the_report_draws_with_the_seeds_of_the_run(model, tmp_path, monkeypatch
     assert set(map(str, seen)) == drawn == {"([2], 5, 6)", "([1], 6, 6)"}
 
 
+def test_a_plan_is_judged_by_inputs_that_it_was_not_fitted_on(model, tmp_path, monkeypatch):
+    path, seen = str(tmp_path / "tiny.plan.json"), []
+    plain = DiTPipeline.__call__
+
+    def spy(self, *args, **kwargs):
+        seen.append((*kwargs["class_labels"], kwargs["generator"].initial_seed()))
+        return plain(self, *args, **kwargs)
+
+    spy.__signature__ = inspect.signature(plain)
+    monkeypatch.setattr(DiTPipeline, "__call__", spy)
+    told("calibrate", model, "-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "6", "--out", path)
+    fitted = set(seen)
+    assert (0, 0) in fitted
+    judges = (
+        ["run", model, "-m", path, "--out", str(tmp_path / "run")],
+        ["report", path, "--pairs", "1"],
+        ["report", str(tmp_path / "run"), "--pairs", "1"],
+        ["doctor", model, "-m", path],
+    )
+    for words in judges:
+        seen.clear()
+        told(*words)
+        assert seen and not fitted & set(seen), words
+
+
 def test_another_method_on_the_same_run(model, tmp_path):
     told("run", model, "-m", "none", "--steps", "8", "--out", str(tmp_path / "run"))
     other = ["-m", "taylorseer", "-o", "interval=3", "--pairs", "1", "--out", str(tmp_path / "other")]
@@ -94,16 +119,22 @@ def test_another_method_on_the_same_run(model, tmp_path):
 
 
 def test_a_tuned_plan_is_reported_by_its_file_alone(model, tmp_path):
-    path = str(tmp_path / "plans" / "tiny.plan.json")
-    told("calibrate", model, "-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "8", "-i", "cat", "-i", "fox", "--out", path)
+    path = tmp_path / "plans" / "tiny.plan.json"
+    words = ["-m", "omnicache-optimal", "-o", "reuse=0.5", "--steps", "8", "-i", "cat", "-i", "fox", "--out", str(path)]
+    told("calibrate", model, *words)
     plan = Plan.load(path)
     tried = [{"label": f"omnicache-optimal, {i} of 8", "speedup": 4.0 - i / 2, "psnr": 20.0 + i} for i in (3, 4, 5)]
     plan.with_measured(tuned={"tried": tried, "chosen": tried[1]}).save(path)
-    found = told("report", path, "--pairs", "1")
+    found = told("report", str(path), "--pairs", "1")
     page = Path(found["page"]).read_text(encoding="utf-8")
     assert Path(found["page"]).parent == tmp_path / "plans" and found["model"] == model and len(found["psnr"]) == 4
     assert "The ring is around the plan of this page, omnicache-optimal, 4 of 8: 2.00 times as fast at 24.0 dB there." in page
-    assert "Why these steps" not in page
+    assert "Why these steps" in page and "What reuse costs" in page and "What errors grow to" in page
+    error = plan.measured["error"]
+    assert f"Fitted and drawn, {error:.2%} of the final latents was left" in page
+    (path.parent / "both").mkdir()
+    both = str((plan + omnicache.methods()["tomesd"].plan()).save(path.parent / "both" / "tiny.plan.json"))
+    assert "What reuse costs" in Path(told("report", both, "--pairs", "1")["page"]).read_text(encoding="utf-8")
 
 
 def test_a_layered_plan_shows_why_it_took_its_layers(model, tmp_path):

@@ -175,3 +175,17 @@ def test_a_search_that_is_stopped_says_that_nothing_is_lost(model, monkeypatch):
     monkeypatch.setattr(omnicache, "tune", stop)
     done = CliRunner().invoke(app, ["tune", model, "--psnr", "30", "--steps", "8"])
     assert done.exit_code == 130 and "the same command goes on from here" in done.output
+
+
+def test_a_search_says_what_it_found_what_it_left_out_and_by_how_many_inputs(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = ["tune", model, "--psnr", "12", "--steps", "8", "--count", "3", "--budget", "0", "--out", "t.plan.json"]
+    said = shown(*asked)
+    plan = Plan.load("t.plan.json")
+    tuned = plan.measured["tuned"]
+    assert plan.method == "omnicache-optimal" and plan.made_for["num_inference_steps"] == 8
+    assert "on the one input it was chosen by" in said and "give four or more" in said
+    assert "There was no time for" in said and "with a longer --budget the same command goes on" in said
+    assert f"{tuned['chosen']['label']}: on 1 input that it was not chosen by" in said and "Saved t.plan.json" in said
+    told = json.loads(CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False).stdout)
+    assert told["plan"] == "t.plan.json" and told["chosen"] == tuned["chosen"] and told["left_out"] == list(tuned["left_out"])

@@ -27,6 +27,7 @@ from omnicache.measure.trials import change
 from omnicache.plan import Plan
 from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
+from omnicache.registry import calibrated
 from omnicache.triggers import Table
 
 from ..methods.tiny import Pipe, dit
@@ -127,8 +128,18 @@ def test_each_part_of_a_run_is_measured_by_itself():
 
 def test_plans_that_were_fitted_to_their_schedule_have_no_parts():
     pipe = Pipe(dit())
-    plan = dataclasses.replace(plan_of("fora"), made_for={"num_inference_steps": 10})
-    assert origins(pipe, study(pipe, plan, [1], {"num_inference_steps": 10}, pairs=1)) == []
+    call = {"num_inference_steps": 10}
+    plan = omnicache.calibrate(pipe, [1], "magcache", progress=False, **call)
+    assert calibrated(plan) and calibrated(plan + plan_of("tomesd")) and calibrated(plan.with_measured(tuned={}))
+    assert origins(pipe, study(pipe, plan, [1], call, pairs=1)) == [] and change(plan, gentler=True) is None
+
+
+def test_a_plan_that_a_search_has_chosen_and_nothing_was_fitted_for_has_parts_and_a_next_setting():
+    pipe = Pipe(dit())
+    plan = dataclasses.replace(plan_of("fora", interval=4), made_for={"num_inference_steps": 10}, measured={"tuned": {}})
+    assert not calibrated(plan) and not calibrated(plan_of("teacache", threshold=0.2))
+    assert origins(pipe, study(pipe, plan, [1], {"num_inference_steps": 10}, pairs=1))
+    assert change(plan, gentler=True) == {"interval": 3}
 
 
 def test_the_next_setting_is_gentler_or_bolder_and_was_tried():

@@ -8,7 +8,7 @@ from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention
 from omnicache.methods.adacache import BOOKS, adacache
 from omnicache.models.latent import Latent
-from omnicache.policy import Policy
+from omnicache.policy import Moment, Policy
 from omnicache.predictors import Hold
 from omnicache.runtime.seen import RETURNED, STEP
 from omnicache.runtime.step import Step
@@ -61,6 +61,31 @@ def test_outside_its_window_only_a_change_of_motion_counts():
     late = Codebook(CHANGE, (0.1,), (5, 1), motion=MOVED, window=(0.9, 1.0))
     told = [None, None, *[0.05] * 10]
     assert full_steps(strip(late, 12, signals={CHANGE: told, MOVED: [None, *[0.77] * 11]})) == [0, 1, 6, 11]
+
+
+@pytest.mark.parametrize("book", BOOKS)
+@pytest.mark.parametrize(("index", "inside"), [(3, False), (4, True), (25, True), (26, False)])
+def test_motion_counts_between_the_released_steps(book, index, inside):
+    """From step 4 to 26 of 30, or from 10 to 90 of 100: only there frames that stand still make a wait long."""
+    total = 100 if book == "long" else 30
+    index = {3: 9, 4: 10, 25: 89, 26: 90}[index] if book == "long" else index
+    when = adacache(book=book).policies[0].when
+    table = when.b
+    change, motion = table.signals
+    fast = {change: torch.tensor([1e3]), motion: torch.tensor([0.0])}
+    state = (Step(index - 2, total), Step(index - 3, total), 1, torch.tensor([0.0]))
+    wait = table.decide(state, Moment(Step(index, total), Step(index - 1, total), signals=fast))[1][2]
+    assert wait == (BOOKS[book][1][0] if inside else BOOKS[book][1][-1])
+
+
+def test_motion_that_changes_shortens_the_wait():
+    """Outside of the window a rate of 0.05 is grown by 10 |m' - m| / gap: by 1 + 10 * 0.3 where m rises by 0.3 in a step."""
+    when = Codebook(CHANGE, (0.1, 0.19, 0.21), (5, 4, 3, 1), motion=MOVED, window=(1.0, 1.0))
+    rise = [0.385 * m ** (1 / 8) for m in (1.0, 1.3)]
+    told = [None, None, *[0.05] * 10]
+    assert full_steps(strip(when, 12, signals={CHANGE: told, MOVED: [None, rise[0], rise[0], *[rise[1]] * 9]})) == [0, 1, 6, 11]
+    moving = [None, rise[0], *[rise[1]] * 10]
+    assert full_steps(strip(when, 12, signals={CHANGE: told, MOVED: moving})) == [0, 1, 4, 9]
 
 
 def test_motion_of_still_frames_is_zero_and_of_noise_the_root_of_a_half():

@@ -7,6 +7,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 import omnicache
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention
 from omnicache.policy import Columns, Policy
 from omnicache.runtime.step import Step
@@ -202,6 +203,12 @@ def test_the_first_blocks_and_the_dense_steps_are_whole():
     with omnicache.cache(pipe, "chipmunk", reuse=(4, 6)) as run:
         pipe(num_inference_steps=8)
     assert run.computed == "#ooo.o.o"
+
+
+@pytest.mark.parametrize("option", ["dense", "reuse"])
+def test_steps_out_of_range_are_refused_in_the_methods_words(option):
+    with pytest.raises(OmniCacheError, match=f"chipmunk: option {option}"):
+        omnicache.methods()["chipmunk"].plan(**{option: (-1,)})
 
 
 def test_steps_that_reuse_all_blocks_take_their_output():

@@ -116,6 +116,8 @@ def test_a_mask_computes_and_a_warmup_does():
 
 
 def test_guidance_in_two_calls_decides_once_a_step():
+    """Not as cache-dit and ParaAttention, whose calls decide apart: where one is reused and the other computed, guidance multiplies
+    what the two differ by. See docs/decisions.md."""
     pipe = Pipe(dit(layers=4))
     with omnicache.cache(pipe, "first-block-cache", threshold=0.2) as run:
         pipe(guidance="calls")
@@ -131,6 +133,27 @@ def test_a_forecast_goes_on_where_a_held_value_stays():
         with omnicache.cache(pipe, "dbcache", front=1, warmup=3, threshold=0.5, order=order):
             outs.append(pipe())
     assert not torch.equal(*outs)
+
+
+def test_a_threshold_of_one_reuses_whatever_has_changed():
+    """As cache-dit has it: limits and the mask still count."""
+    wild = [1.0, 9.0, -7.0, 100.0, 1.0, 50.0]
+    common = {"front": 1, "warmup": 1}
+    assert strip("dbcache", wild, **common, threshold=0.99) == "######"
+    assert strip("dbcache", wild, **common, threshold=1.0) == "#....."
+    assert strip("dbcache", wild, **common, threshold=1.0, longest=2) == "#..#.."
+
+
+@pytest.mark.parametrize(
+    ("front", "back", "why"),
+    [(4, 0, "and Chain has 4, so that none is left"), (2, 2, "layers between the first 2 and the last 2, and Chain has none")],
+)
+def test_blocks_that_leave_none_between_are_refused_in_a_sentence(front, back, why):
+    """All of them would be computed at every step, which is exact and no use."""
+    with pytest.raises(OmniCacheError, match=why):
+        omnicache.enable(Chain(), "dbcache", front=front, back=back)
+    with omnicache.cache(Chain(), "dbcache", front=front - 1, back=back):
+        pass
 
 
 def test_models_without_blocks_enough_are_refused():

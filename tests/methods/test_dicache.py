@@ -96,6 +96,15 @@ def test_a_constant_change_computes_as_the_reference_says():
     assert full_steps(run.computed.replace("o", ".")) == [0, 3, 6, 9]
 
 
+def test_what_has_just_reached_the_threshold_computes():
+    """Each step doubles what the first block hands on: changes of exactly 1, so a threshold of 3 computes every third step."""
+    model = Row()
+    with omnicache.cache(model, "dicache", threshold=3.0, warmup=0.0, tail=0) as run:
+        for i in range(10):
+            model(torch.full((1, 1, 1), 2.0**i, dtype=torch.float64), torch.tensor([900 - i]))
+    assert full_steps(run.computed.replace("o", ".")) == [0, 3, 6, 9]
+
+
 def test_excess_counts_only_what_the_first_blocks_change_more_than_their_input():
     model = Row()
     with omnicache.cache(model, "dicache", threshold=0.01, warmup=0.0, tail=0, measure="excess") as run:

@@ -1,6 +1,7 @@
 """EasyCache (arXiv 2507.02860): the tests of its reference."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,16 @@ class Times(nn.Module):
         return self.factor * hidden_states
 
 
+class Falling:
+    """Steps to nine tenths, whatever the model says."""
+
+    def set_timesteps(self, count: int):
+        self.timesteps = torch.arange(count).flip(0)
+
+    def step(self, output, timestep, sample):
+        return SimpleNamespace(prev_sample=0.9 * sample)
+
+
 def run(values: list[float], factor: float = 1.7, **options) -> tuple[str, list[float]]:
     """What is computed, with a step more than there are values so that no last step is known."""
     model = Times(factor)
@@ -34,8 +45,13 @@ def run(values: list[float], factor: float = 1.7, **options) -> tuple[str, list[
 
 
 def test_the_vector_of_the_reference():
+    """Without a known last step, and with one, which is computed for that reason alone."""
     falling = [10 * 0.9**n for n in range(12)]
-    assert full_steps(run(falling, threshold=0.3, warmup=2)[0])[:4] == [0, 1, 5, 9]
+    assert full_steps(run(falling, threshold=0.3, warmup=2)[0]) == [0, 1, 5, 9]
+    pipe = Pipe(Times(1.7), Falling())
+    with omnicache.cache(pipe, "easycache", threshold=0.3, warmup=2) as on:
+        pipe(num_inference_steps=12)
+    assert full_steps(on.computed) == [0, 1, 5, 9, 11]
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.7, -3.0])

@@ -35,6 +35,8 @@ class Mixture(nn.Module):
     def __init__(self, size: float = 0.3):
         super().__init__()
         self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(1, 1)) for _ in range(2))
+        for p in self.blocks.parameters():
+            nn.init.ones_(p)  # the same in all of them, as plans know the weights that they were made for
         draw = torch.Generator().manual_seed(0)
         self.means, self.size = torch.randn(4, 4, 8, 8, generator=draw), size
 

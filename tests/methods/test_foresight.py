@@ -26,10 +26,21 @@ class Add(nn.Module):
         return hidden_states + self.rise * (999 - timestep) ** 2
 
 
+class Curve(Add):
+    """Adds a number of its own at each step."""
+
+    def __init__(self, *values: float):
+        super().__init__(0.0)
+        self.values = values
+
+    def forward(self, hidden_states, timestep):
+        return hidden_states + self.values[int(999 - timestep)]
+
+
 class Row(nn.Module):
-    def __init__(self, *rises: float):
+    def __init__(self, *rises: float | Add):
         super().__init__()
-        self.blocks = nn.ModuleList(map(Add, rises))
+        self.blocks = nn.ModuleList(rise if isinstance(rise, Add) else Add(rise) for rise in rises)
 
     def forward(self, hidden_states, timestep):
         for block in self.blocks:
@@ -62,6 +73,14 @@ def test_layers_up_to_the_deepest_that_may_be_are_reused_and_those_after_it_rene
     assert on.computed.startswith("#####o#o#o")
     assert calls["blocks.0"] == calls["blocks.1"] < calls["blocks.2"] == 14
     assert out == [1.0 + i**2 for i in range(14)]
+
+
+def test_what_is_computed_after_the_reused_layers_is_what_the_next_steps_compare_and_reuse():
+    """The second block moves too much at step 3, and is computed at step 4, where it moves little: step 5 reuses what step 4 has
+    kept. It jumps at step 6, which is whole, so it is computed at step 7, and step 8 reuses that."""
+    on, _, out = run(Row(0.0, Curve(0.0, 1.0, 2.0, 3.0, 3.5, 20.0, 9.0, 9.125, 30.0, 9.25)), 10, warmup=4, interval=3, scale=0.5)
+    assert on.computed == "####o.#o.#"
+    assert out == [1.0, 2.0, 3.0, 4.0, 4.5, 4.5, 10.0, 10.125, 10.125, 10.25]
 
 
 @pytest.mark.parametrize("model", [dit, sd3, latte])

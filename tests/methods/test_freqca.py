@@ -1,5 +1,7 @@
 """FreqCa (arXiv 2510.08669): the tests of its reference."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ import omnicache
 from omnicache.granularity import Final
 from omnicache.models.latent import Latent
 from omnicache.policy import Policy
-from omnicache.predictors import Frequencies, Hermite, Hold
+from omnicache.predictors import Frequencies, Hermite, Hold, Taylor
 from omnicache.predictors.frequencies import _cosines
 from omnicache.runtime.step import Step
 from omnicache.triggers import Every, First
@@ -48,8 +50,9 @@ def test_coefficients_of_the_reference():
     eye = torch.eye(64)
     assert round(sum(float(how.split(row.reshape(1, -1, 1).repeat(2, 1, 1), step)[0].norm()) ** 2 for row in _atoms(eye))) == 69
     flat = Frequencies(transform="fft")
-    energy = flat.split(noise(2, 4096, 8), step).square().sum() / noise(2, 4096, 8).square().sum()
-    assert float(energy) == pytest.approx(409 / 4096, abs=0.01)
+    impulse = torch.zeros(2, 4096, 1)
+    impulse[:, 0] = 1  # has all frequencies in equal parts, and what is left of it at its place is the share that passes
+    assert 4096 * float(flat.split(impulse, step)[0, 0]) == pytest.approx(409, abs=0.01)
 
 
 def _atoms(eye: torch.Tensor) -> list[torch.Tensor]:
@@ -83,6 +86,15 @@ def test_in_a_run_without_a_split_it_is_hicache_on_the_last_feature():
     with omnicache.cache(pipe, Policy(when, Final(), Frequencies(hermite, hermite))):
         split = pipe(num_inference_steps=14)
     torch.testing.assert_close(split, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_4_without_a_split_and_with_the_even_scale_it_is_taylorseer_on_the_last_feature():
+    pipe = Pipe(sd3())
+    when, even = First(3) | Every(3), Hermite(1, since=2, sigma=1 / math.sqrt(2))
+    with omnicache.cache(pipe, Policy(when, Final(), Frequencies(even, even))):
+        ours = pipe(num_inference_steps=14)
+    with omnicache.cache(pipe, Policy(when, Final(), Taylor(1, since=2))):
+        torch.testing.assert_close(ours, pipe(num_inference_steps=14), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("transform", ["dct", "fft"])

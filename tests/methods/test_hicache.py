@@ -9,6 +9,7 @@ import omnicache
 from omnicache.granularity import Stack
 from omnicache.policy import Policy
 from omnicache.predictors import Foca, Hermite, Residual, Taylor
+from omnicache.predictors.foca import corrected, predicted
 from omnicache.predictors.hermite import hermite
 from omnicache.runtime.step import Step
 from omnicache.triggers import Every, First
@@ -100,7 +101,22 @@ def test_foca_1_a_ramp_is_exact_at_any_gaps_and_any_distance(slope, full, ahead)
 
 
 def test_foca_a_parabola_is_missed_as_in_the_reference():
+    assert predicted((10.0, 9.0), 11.0, [(100.0,), (81.0,)], (20.0,)) == pytest.approx((359 / 3,))
     assert forecast(Foca(), lambda i: i * i, [8, 9, 10], 11) == pytest.approx(120.0)  # of 121
+
+
+def test_foca_a_parabola_at_uneven_gaps():
+    """At 6 after 2 and 0 the slope is 12; P = (1.75^2 36 - 0.75^2 4 + 1.75 * 3 * 12) / 2.5 = 68.4, whose slope at 9 is 12, too."""
+    assert forecast(Foca(), lambda i: i * i, [0, 2, 6], 9) == pytest.approx(72.0)  # of 81
+    assert forecast(Foca("two-point"), lambda i: i * i, [0, 2, 6], 9) == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("at", [(10.0, 9.0, 11.0), (6.0, 2.0, 9.0)])
+def test_foca_2_with_the_true_slope_both_parts_are_exact_on_parabolas(at):
+    newest, older, now = at
+    values, here, there = [(newest**2,), (older**2,)], (2 * newest,), (2 * now,)
+    assert predicted((newest, older), now, values, there) == pytest.approx((now**2,))
+    assert corrected(now - newest, values[0], here, there) == pytest.approx((now**2,))
 
 
 @pytest.mark.parametrize("ahead", [1, 3])

@@ -34,10 +34,14 @@ def test_ratios_of_one_are_limited_by_the_longest_run_alone():
 
 
 def test_another_length_takes_the_nearest_ratio():
-    assert skipped(56, model="flux.1-dev", forced=()) != []
+    """Of ``round(i * 3 / 6)``, halves to the even one: a run of 7 takes the ratios 0, 0, 1, 2, 2, 2, 3 of 4."""
     doubled = magcache(ratios=(1.0, 1.0, 2.0, 1.0), threshold=0.5, longest=9, retain=0.0).policies[0].when
     assert strip(doubled, 4) == "#.#."
-    assert strip(doubled, 7) == "#...#.." or strip(doubled, 7).count("#") >= 2
+    assert strip(doubled, 7) == "#..###."
+    assert strip(doubled, 2) == "#."
+    stretched = magcache(model="flux.1-dev", forced=()).policies[0].when
+    assert strip(stretched, 14) == "##..#.....#..."
+    assert strip(stretched, 56) == "######.#..#...#...#....#.....#.....#.....#.....#...#..#."
 
 
 def test_calibration_finds_the_growth_that_was_planted():
@@ -60,10 +64,17 @@ def test_without_ratios_it_says_what_to_type_and_known_models_find_theirs():
     with pytest.raises(OmniCacheError, match=r'omnicache.calibrate\(pipe, inputs, "magcache"'):
         omnicache.cache(Pipe(dit()), "magcache")
     entry = omnicache.methods()["magcache"]
-    assert entry.plan_for(["FluxTransformer2DModel/57", "FluxTransformer2DModel"]).options["threshold"] == 0.24
+    flux = "FluxTransformer2DModel FluxTransformer2DModel/57 in_channels=64 guidance_embeds=True"
+    assert entry.plan_for([flux]).options["threshold"] == 0.24
     with pytest.raises(OmniCacheError, match="needs the ratios"):
-        entry.plan_for(["FluxTransformer2DModel/3", "FluxTransformer2DModel"])
+        entry.plan_for([flux.replace("57", "3")])
     assert all(len(options["ratios"]) in (28, 50) for options in RELEASED.values())
+
+
+def test_what_is_out_of_range_is_refused_in_the_methods_words():
+    for options, why in (({"forced": (-3,)}, "magcache: option forced"), ({"ratios": (1.0, -0.5)}, "magcache: option ratios")):
+        with pytest.raises(OmniCacheError, match=why):
+            magcache(**{"ratios": (1.0,), **options})
 
 
 def test_no_step_waits_for_the_device():

@@ -1,12 +1,16 @@
 """Plans that decide layer by layer: what they compute, what they give, and how they are made."""
 
+import random
+
 import pytest
 import torch
 
 import omnicache
 from omnicache.calibrate.layered import SOLVERS, calibrate_layered, refined, remeasure
 from omnicache.calibrate.layers.budget import Budget
+from omnicache.calibrate.layers.graph import graph
 from omnicache.calibrate.layers.profile import Profile
+from omnicache.calibrate.layers.refine import legalise, refine
 from omnicache.calibrate.layers.timing import Timing
 from omnicache.errors import OmniCacheError
 from omnicache.granularity import Blocks, Layers, Stack
@@ -204,6 +208,26 @@ def test_what_a_u_net_need_not_compute_is_given_back_to_the_dearest_cells():
     with omnicache.cache(pipe, "omnicache-layered", schedule=rows), counted(pipe.model) as calls:
         pipe()
     assert calls["mid_block"] == 9
+
+
+@pytest.mark.parametrize("model", [lambda: dit(layers=3), lambda: text_unet(levels=2)], ids=["dit", "unet"])
+def test_refining_changes_nothing_to_the_bit_and_calls_no_module_more_often(model):
+    pipe, draw, fewer = Pipe(model()), random.Random(0), 0
+    nodes, layers = graph(discover(pipe.model))
+
+    def drawn(plan):
+        rows = tuple("".join("#" if mark in "Cc" else "." for mark in plan[n]) for n in layers)
+        with omnicache.cache(pipe, "omnicache-layered", schedule=rows), counted(pipe.model) as calls:
+            return pipe(num_inference_steps=6), calls
+
+    for _ in range(6):
+        plan = ["C" + "".join(draw.choice("CCR") if n in layers else "C" for _ in range(5)) for n in range(len(nodes))]
+        out, calls = drawn(legalise(plan, 4))
+        same, left = drawn(refine(nodes, plan, 4, aligned=False))
+        assert torch.equal(same, out)
+        assert all(left[name] <= calls[name] for name in left)
+        fewer += left.total() < calls.total()
+    assert fewer == (6 if pipe.name == "unet" else 0)  # blocks of a transformer add to a stream that is always wanted
 
 
 def test_the_plan_is_measured_in_turns_with_the_uncached_run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import diffusers
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import omnicache
+from omnicache.errors import OmniCacheError
 from omnicache.granularity import MLP, Attention, Stack, Temporal
 from omnicache.models.discover import discover
 from omnicache.models.map import ModelMap, Site
@@ -103,9 +105,9 @@ def films(count: int, batch: int = 1, frames: int = 4, side: int = 4) -> list[to
     return [torch.randn(batch, 4, frames, side, side, generator=draw) for _ in range(count)]
 
 
-def sd3() -> nn.Module:
+def sd3(layers: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    size = {"sample_size": 8, "patch_size": 1, "in_channels": 4, "out_channels": 4, "num_layers": 3, "pos_embed_max_size": 8}
+    size = {"sample_size": 8, "patch_size": 1, "in_channels": 4, "out_channels": 4, "num_layers": layers, "pos_embed_max_size": 8}
     heads = {"attention_head_dim": 8, "num_attention_heads": 2, "caption_projection_dim": 16}
     return diffusers.SD3Transformer2DModel(**size, **heads, joint_attention_dim=12, pooled_projection_dim=12).eval()
 
@@ -221,6 +223,63 @@ def test_what_is_dropped_is_what_it_was_a_step_ago():
         assert torch.equal(fresh.view(4, 16).sum(1), torch.full((4,), 8))
 
 
+def of_method(**options: Any) -> Plan:
+    """The method, for feed-forward modules too; nothing is dropped at other ratios than those that are given."""
+    return omnicache.methods()["omnicache-md"].plan(**{"token": 0.0, "mlp": True, **options})
+
+
+NOWHERE = (torch.zeros(16, 4),)
+"""A table of positions with which the attention of ``Film`` adds nothing."""
+
+
+def as_rows(film: torch.Tensor) -> torch.Tensor:
+    """``(batch, channels, frames, height, width)`` as ``(all rows, channels)``."""
+    return film.permute(0, 2, 3, 4, 1).flatten(0, 3)
+
+
+def test_a_first_step_that_matches_copies_and_the_next_ones_hold(monkeypatch):
+    """To the bit: what is dropped is first what the row that it matched gives, and from then on what it was a step ago."""
+    chosen: list[Any] = []
+    whole = Tokens.choose
+
+    def choose(self, state, site, step, rows):
+        found = whole(self, state, site, step, rows)
+        chosen.extend(found[:1] if site.kind == "mlp" else ())
+        return found
+
+    monkeypatch.setattr(Tokens, "choose", choose)
+    inputs = films(3)
+    outs = steps(Film(layers=1, plain=True), inputs, of_method(token=0.5, first="match"), table=NOWHERE)
+    held = None
+    for found, x, out in zip(chosen, map(as_rows, inputs), map(as_rows, outs), strict=True):
+        kept = torch.zeros(64, dtype=torch.bool).index_fill(0, found.index.flatten(), True)
+        match = found.stand_in[:, 0]
+        assert kept.sum() == 32
+        assert kept[match].all()
+        assert torch.equal(match // 16, torch.arange(64) // 16)  # of its own frame
+        held = torch.where(kept[:, None], x, x[match] if held is None else held)
+        assert torch.equal(out, x + held)
+
+
+def test_what_is_linear_in_time_is_found_again_between_the_frames_that_stay():
+    """Before the first and after the last frame that stays it is what that one is."""
+    model, times = Film(layers=1, plain=True), torch.arange(9.0)[:, None, None]
+    start, change = torch.randn(2, 2, 2, 4, 1, 4, 4, generator=torch.Generator().manual_seed(5))  # of two steps, two films each
+    inputs, computed = list(start + times * change), []
+    model.transformer_blocks[0].ff.register_forward_pre_hook(lambda m, a: computed.append(a[0]))
+    outs = steps(model, inputs, of_method(frame=0.6, fill="between"), table=NOWHERE)
+    uneven = 0
+    for step, given in enumerate(computed):
+        for film, fresh in enumerate(given.view(2, 4, 16, 4)):  # four of nine frames
+            x = inputs[step][film]
+            frames = [i for i, frame in enumerate(as_rows(x[None]).view(9, 16, 4)) if any(torch.equal(frame, f) for f in fresh)]
+            assert len(frames) == 4
+            uneven += sum(b - a > 2 for a, b in pairwise(frames))
+            wanted = start[step, film] + times.clamp(frames[0], frames[-1]) * change[step, film]
+            assert close(outs[step][film] - x, wanted)
+    assert uneven  # two in a row were dropped, which lie nearer to one side
+
+
 @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.75])
 def test_equal_tokens_of_a_square_stand_for_each_other(ratio):
     """Features constant inside each square, and nothing kept: what was dropped copies what it equals."""
@@ -287,6 +346,26 @@ def test_each_module_is_given_as_many_rows_as_stay():
     assert seen(token=0.0, frame=0.0, block=0.5) == ({(12, 16)}, {(16, 6)})  # and all positions in space
     assert seen(token=0.5, frame=0.5, block=0.5) == ({(6, 8)}, {(16, 6)})
     assert seen(token=0.0, frame=0.5, block=0.5, placement="s2s-t2t") == ({(12, 8)}, {(32, 3)})
+    with pytest.raises(OmniCacheError, match="token=0"):
+        omnicache.methods()["omnicache-md"].plan(frame=0.3, block=0.3, placement="s2s-t2t")
+
+
+def test_in_the_last_level_of_a_video_u_net_no_frames_are_dropped():
+    model = svd()
+    seen: dict[str, set[tuple[int, ...]]] = {}
+    for name, module in model.named_modules():
+        if name.endswith("attn1") and "temporal" not in name:
+            module.register_forward_pre_hook(
+                lambda m, a, k, n=name: seen.setdefault(n, set()).add(tuple((a[0] if a else k["hidden_states"]).shape[:2])),
+                with_kwargs=True,
+            )
+    run("svd", model, "omnicache-md", token=0.0, frame=0.4, block=0.0)
+    few = {name for name, shapes in seen.items() if any(entries < 10 for entries, _ in shapes)}
+    assert few and not any(name.startswith("up_blocks.1") for name in few) and any("up_blocks.1" in name for name in seen)
+    seen.clear()
+    run("svd", model, "omnicache-md", token=0.25, frame=0.4, block=0.0)
+    last = {shapes for name, each in seen.items() if name.startswith("up_blocks.1") for shapes in each}
+    assert last == {(10, 64), (10, 48)}  # tokens are
 
 
 class Told(Tokens):
@@ -349,17 +428,50 @@ def test_halves_of_one_guided_call_drop_the_same(told):
     assert not any(rows.grid.guided for _, _, rows, _ in told)
 
 
-def test_the_papers_settings_are_taken_by_the_class_of_the_model():
-    def policies(model: nn.Module, **options: Any) -> dict[str, Any]:
-        with omnicache.cache(model, "omnicache-md", **options) as found:
-            return {type(p.which).__name__: p.which for p in found.plan.policies}
+INSIDE_SD3 = {f"transformer_blocks.{n}.{part}": 0.5 for n in range(4, 11) for part in ("attn", "ff")}
+"""Of fifteen blocks; no text in them, which has feed-forward modules of its own."""
+INSIDE_LATTE = {
+    f"{row}.{n}.{part}": share
+    for n in range(1, 5)
+    for row, part, share in (
+        ("transformer_blocks", "attn1", 5 * 13 / (6 * 16)),  # one of six frames, and of sixteen tokens three
+        ("transformer_blocks", "attn2", 13 / 16),  # each frame has its text
+        ("temporal_transformer_blocks", "attn1", 10 / 16),  # six of sixteen positions
+    )
+}
+IN_SVD = {
+    f"{place}.{row}.0.{part}": share
+    for place in ("down_blocks.0.attentions.0", "mid_block.attentions.0", "up_blocks.1.attentions.0", "up_blocks.1.attentions.1")
+    for row, part, share in (
+        ("transformer_blocks", "attn1", 3 / 5 * 0.5),  # two of five frames
+        ("transformer_blocks", "attn2", 0.5),
+        ("temporal_transformer_blocks", "attn1", 10 / 16),
+        ("temporal_transformer_blocks", "attn2", 10 / 16),
+    )
+}
 
-    assert policies(sd3())["Tokens"].ratio == 0.5
-    assert policies(sd3(), token=0.6)["Tokens"].ratio == 0.6
-    found = policies(latte(4))
-    assert (found["FramesAndTokens"].ratio, found["FramesAndTokens"].frames, found["Positions"].ratio) == (0.2, 0.3, 0.4)
-    found = policies(svd())
-    assert (found["FramesAndTokens"].ratio, found["FramesAndTokens"].frames, found["Positions"].ratio) == (0.5, 0.5, 0.4)
+
+@pytest.mark.parametrize(
+    ("name", "model", "options", "shares"),
+    [
+        ("sd3", lambda: sd3(15), {"token": 0.5, "frame": 0.0, "block": 0.0, "mlp": True, "edge": 4}, INSIDE_SD3),
+        ("latte", lambda: latte(6), {"token": 0.2, "frame": 0.3, "block": 0.4, "mlp": False, "edge": 1}, INSIDE_LATTE),
+        ("svd", svd, {"token": 0.5, "frame": 0.5, "block": 0.4, "mlp": False, "edge": 0}, IN_SVD),
+    ],
+    ids=["sd3", "latte", "svd"],
+)
+def test_the_papers_settings_are_taken_by_the_class_of_the_model(name, model, options, shares):
+    """Seen by the share of its rows that each module is given at the second step; those that are not listed get all."""
+    model, sizes = model(), {}
+    for site in (s for s in discover(model).all if s.kind in ("attention", "cross_attention", "mlp")):
+        site.modules[0].register_forward_pre_hook(
+            lambda m, a, k, at=site.name: sizes.setdefault(at, []).append((*a, *k.values())[0].numel()), with_kwargs=True
+        )
+    _, found = run(name, model, "omnicache-md", count=2)
+    assert {key: found.plan.options[key] for key in options} == options
+    assert {at: second / first for at, (first, second) in sizes.items() if second != first} == pytest.approx(shares)
+    with omnicache.cache(model, "omnicache-md", token=0.4) as other:
+        assert other.plan.options == {**found.plan.options, "token": 0.4}
 
 
 def test_the_first_and_last_blocks_of_each_row_are_left_alone():

@@ -21,7 +21,7 @@ import omnicache
 from omnicache.calibrate.optimal import Course
 from omnicache.calibrate.steps import tape
 from omnicache.calibrate.steps.fit import regress
-from omnicache.calibrate.steps.shortest import jumps, shortest, weighed
+from omnicache.calibrate.steps.shortest import alone, jumps, shortest, weighed
 from omnicache.calibrate.steps.tape import Tape, record
 from omnicache.correctors import Multistep
 from omnicache.errors import OmniCacheError
@@ -128,6 +128,28 @@ def test_no_other_steps_are_shorter(seed):
     cost = lengths(n, seed)
     for computed in range(1, n + 1):
         assert shortest(cost, computed) == brute(cost, computed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_path_is_the_sum_of_what_the_ends_of_its_stretches_cost_alone(seed):
+    n = 8
+    cost = lengths(n, seed)
+    for i in range(n):
+        cost[:, i, i + 1] = 0.0  # as of a step that was computed
+    for computed in range(1, n + 1):
+        marks = shortest(cost, computed)
+        each = alone(cost, marks)
+        at = [i for i, mark in enumerate(marks) if mark == "#"] + [n]
+        ways = [float(cost[at[max(j - 1, 0)], at[j], at[j + 1]]) for j in range(computed)]
+        ends = [each[k - 1] for k in at[1:]]
+        assert ends == ways and all((error == 0) for error, mark in zip(each, marks, strict=True) if mark == "#")
+
+
+def test_a_plan_tells_what_each_reuse_was_to_cost():
+    plan = calibrate(Pipe(Mixture(), flow()), reuse=0.5)
+    left, marks = plan.measured["left"], plan.measured["schedule"]
+    assert len(left) == T and all((error > 0) == (mark == ".") for error, mark in zip(left, marks, strict=True))
+    assert calibrate(Pipe(Mixture(), flow()), reuse=0).measured["left"] == (0.0,) * T
 
 
 def test_a_way_is_as_long_as_the_error_that_least_squares_leave():

@@ -89,6 +89,15 @@ def test_feed_forward_modules_pause_after_listed_times():
         assert [calls[f"{row}.{block}.ff"] for block in range(3)] == [40, 40, 50]
 
 
+def test_open_sora_plan_pauses_seven_feed_forward_modules_after_fourteen_times():
+    """Of 150 steps, with attention as usual between 850 and 100."""
+    plan = omnicache.methods()["pab"].plan_for(["LatteT2V LatteT2V/56"])
+    *attention, mlp = plan.policies
+    assert [p.when for p in attention] == [Outside(100.0, 850.0) | Every(n, phase=0) for n in (2, 4, 6)]
+    assert mlp.when == Spells((738, 714, 690, 666, 642, 618, 594, 570, 546, 522, 498, 474, 450, 426), 2)
+    assert plan.options["mlp_blocks"] == 7
+
+
 def test_a_second_run_has_the_same_schedule():
     pipe = Pipe(sd3(), FlowMatchEulerDiscreteScheduler())
     with omnicache.cache(pipe, "pab") as run:

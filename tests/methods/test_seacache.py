@@ -13,18 +13,21 @@ from omnicache.runtime.step import Step
 from omnicache.signals import ContentChange
 from omnicache.signals.content import gains, wiener
 
-from .tiny import Pipe, dit, full_steps, latte, sd3
+from .tiny import Curves, Pipe, dit, full_steps, latte, sd3
 
 GAINS = {
-    0.9: [3.30425, 1.45843, 0.54503, 0.26667, 0.15549, 0.26667, 0.54503, 1.45843],
-    0.5: [1.08035, 1.06373, 1.01680, 0.94716, 0.86428, 0.94716, 1.01680, 1.06373],
+    (2.0, 0.9): [3.30425, 1.45843, 0.54503, 0.26667, 0.15549, 0.26667, 0.54503, 1.45843],
+    (2.0, 0.5): [1.08035, 1.06373, 1.01680, 0.94716, 0.86428, 0.94716, 1.01680, 1.06373],
+    (3.0, 0.9): [1.96133, 1.69343, 0.86569, 0.37206, 0.17630, 0.37206, 0.86569, 1.69343],
+    (3.0, 0.5): [1.03172, 1.02971, 1.01585, 0.98004, 0.91709, 0.98004, 1.01585, 1.02971],
 }
+"""By the power of the spectrum and the noise level: the reference's for pictures, and for films worked out from its formula."""
 
 
-@pytest.mark.parametrize("sigma", GAINS)
-def test_gains_of_the_reference(sigma):
-    found = gains(8, 1 - sigma, sigma, 2.0)
-    assert found.tolist() == pytest.approx(GAINS[sigma], abs=1e-4)
+@pytest.mark.parametrize(("power", "sigma"), GAINS)
+def test_gains_of_the_reference(power, sigma):
+    found = gains(8, 1 - sigma, sigma, power)
+    assert found.tolist() == pytest.approx(GAINS[power, sigma], abs=1e-4)
     assert float(found.mean()) == pytest.approx(1)
     assert bool((found[:5].diff() < 0).all())  # low-pass
 
@@ -40,6 +43,27 @@ def test_a_common_factor_of_picture_and_noise_does_not_matter():
     assert Step(0, sigma=0.25, flow=True).mix == (0.75, 0.25)
     assert Step(0, sigma=3.0).mix == (1.0, 3.0)
     assert Step(0).mix is None
+
+
+@pytest.mark.parametrize(("frames", "power"), [(1, 2.0), (4, 3.0)])
+def test_films_have_a_spectrum_of_their_own_and_are_filtered_along_time(frames, power):
+    film = torch.randn(1, frames, 8, 6, 3, generator=torch.Generator().manual_seed(0))
+    step = Step(3, sigma=0.7, flow=True, latent=Latent(1, frames, 8, 6))
+    found = ContentChange().probe(None, {PEEKED: film.flatten(1, 3), STEP: step})
+    axes = (1, 2, 3) if frames > 1 else (2, 3)
+    torch.testing.assert_close(found.reshape(film.shape), wiener(film, axes, 0.3, 0.7, power))
+
+
+def test_order_one_goes_on_along_a_straight_line():
+    """The increment of all blocks is a line in the timestep, and timesteps lie evenly."""
+    pipe = Pipe(Curves(lambda t: t / 1000))
+    options = {"threshold": math.inf, "of": "latent", "warmup": 2, "tail": 0}
+    plain = pipe(dtype=torch.float64)
+    with omnicache.cache(pipe, "seacache", order=1, **options) as run:
+        torch.testing.assert_close(pipe(dtype=torch.float64), plain)
+    assert run.computed == "##........"
+    with omnicache.cache(pipe, "seacache", **options), pytest.raises(AssertionError):
+        torch.testing.assert_close(pipe(dtype=torch.float64), plain)
 
 
 def test_change_of_noise_counts_less_than_as_much_change_of_content():

@@ -5,28 +5,32 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 import omnicache
 from omnicache.granularity import Denoiser, Stack
-from omnicache.methods.teacache import teacache
+from omnicache.methods.teacache import RELEASED, teacache
 from omnicache.policy import Moment, Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.runtime.step import Step
-from omnicache.signals import LatentChange, ModulatedInputChange
+from omnicache.signals import LatentChange, ModulatedInputChange, TimeChange
 from omnicache.triggers import Accumulate, First, Last
 
 from .tiny import Doubling, Pipe, counted, dit, full_steps, latte, number, sd3, strip
 
 SIGNAL = ModulatedInputChange()
 
-# Released coefficients, highest degree first, and values of the polynomial worked out from them.
+# Values of the released polynomials: those of the reference, and others worked out from its table of coefficients.
 POLYNOMIALS = {
-    "flux": ((498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861), {0.0: 0.26423, 0.05: 0.18050, 0.1: 0.20685}),
-    "hunyuan": ((733.226126, -401.131952, 67.5869174, -3.149878, 0.0961237896), {0.05: 0.06204}),
-    "ltx": ((21.4700694, -12.8016453, 2.31279151, 0.792487521, 0.00969274326), {0.1: 0.10141}),
-    "wan-1.3b": ((2396.76752, -1311.10545, 201.331979, -8.29855975, 0.137887774), {0.05: 0.07738}),
-    "cogvideox-5b": ((-1538.80483, 843.202495, -134.363087, 7.97131516, -0.0523162339), {0.0: -0.05232}),
-    "wan-14b": ((-5784.54975374, 5449.50911966, -1811.16591783, 256.27178429, -13.02252404), {0.0: -13.02252}),
+    "flux.1-dev": {0.0: 0.26423, 0.05: 0.18050, 0.1: 0.20685},
+    "hunyuanvideo": {0.05: 0.06204},
+    "ltx-video": {0.1: 0.10141},
+    "cogvideox-5b": {0.0: -0.05232},
+    "open-sora-plan-1.1": {0.2: 223.01111},
+    "mochi-1": {0.2: -1.07614},
+    "wan2.1-t2v-1.3b": {0.02: 0.07817},
+    "wan2.1-t2v-14b": {0.0: -0.31558, 0.02: 0.14092},
+    "wan2.1-i2v-480p": {0.02: 0.17965},
 }
 
 
@@ -37,8 +41,8 @@ def moment(change: float | list[float] | None, index: int = 1) -> Moment:
 
 @pytest.mark.parametrize("model", POLYNOMIALS)
 def test_values_of_the_released_polynomials(model):
-    coefficients, values = POLYNOMIALS[model]
-    for x, p in values.items():
+    coefficients = tuple(RELEASED[model]["coefficients"])
+    for x, p in POLYNOMIALS[model].items():
         _, gathered = Accumulate(SIGNAL, 1.0, coefficients, floor=None).decide(None, moment(x))
         assert float(gathered) == pytest.approx(p, abs=6e-6)
         _, gathered = Accumulate(SIGNAL, 1.0, coefficients).decide(None, moment(x))
@@ -85,6 +89,15 @@ def test_threshold_minus_infinity_computes_all_and_zero_does_for_a_polynomial_th
     assert decided(0.0, changes, coefficients=(1.0, -0.5)) == "#" * 20  # what is estimated below nothing counts as nothing
     released = First(1) | Last(1) | Accumulate(SIGNAL, 0.0, (1.0, -0.5), floor=None)
     assert strip(released, 20, signals={SIGNAL: changes}) == "#" + "." * 18 + "#"
+
+
+def test_a_shipped_polynomial_is_clamped_unless_the_released_rule_is_asked_for():
+    """CogVideoX-5B's takes away 0.0523 at a step that changes nothing, and adds 0.0874 at a change of 0.03: two and two come to
+    0.0702 as released, and to 0.1748 if less than nothing counts as nothing."""
+    changes = [None, 0.0, 0.0, 0.03, 0.03, 0.0]
+    for options, marks in (({}, "#...##"), ({"floor": False}, "#....#")):
+        when = teacache(model="cogvideox-5b", **options).policies[0].when
+        assert strip(when, 6, signals={when.signals[0]: changes}) == marks
 
 
 def test_threshold_infinity_computes_exactly_two_steps():
@@ -148,6 +161,49 @@ def test_the_signal_is_the_first_blocks_normed_and_shifted_input(build, shape):
     for record, now, before in zip(run.trace.records[1:], inputs[1:], inputs, strict=False):
         rel = ((now - before).abs().flatten(1).mean(1) / before.abs().flatten(1).mean(1)).max()
         assert float(record.signals[SIGNAL].max()) == pytest.approx(float(rel), rel=1e-4)
+
+
+class Timed(nn.Module):
+    """Hands its block the embedded time, as CogVideoX and Wan do."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.tensor(2.0), requires_grad=False)
+
+        def forward(self, hidden_states, temb):
+            return hidden_states * self.factor + temb.mean()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(self.Block() for _ in range(2))
+
+    def forward(self, hidden_states, timestep):
+        temb = embedded(timestep).expand(hidden_states.shape[0], -1)
+        for block in self.blocks:
+            hidden_states = block(hidden_states, temb)
+        return hidden_states
+
+
+def embedded(timestep: torch.Tensor) -> torch.Tensor:
+    return torch.stack([(timestep / 100).sin(), (timestep / 1000).cos(), timestep / 500])[None]
+
+
+def test_the_change_of_the_embedded_time_is_relative_and_the_same_for_all_prompts():
+    model, strips, times = Timed(), set(), [torch.tensor(900.0 - 40 * n) for n in range(12)]
+    for prompt in (1, 2, 3):
+        draw = torch.Generator().manual_seed(prompt)
+        with omnicache.cache(model, "teacache", signal="time", threshold=0.3) as run:
+            for t in times:
+                model(torch.randn(2, 4, 3, generator=draw), t)
+        strips.add(run.computed)
+        told = [r.signals[TimeChange()] for r in run.trace.records]
+        assert told[0] is None
+        for found, now, before in zip(told[1:], times[1:], times, strict=False):
+            change = (embedded(now) - embedded(before)).abs().mean() / embedded(before).abs().mean()
+            assert found.tolist() == pytest.approx([float(change)] * 2, rel=1e-5)
+    (marks,) = strips
+    assert 2 < marks.count("#") < 12
 
 
 def test_a_reuse_step_runs_no_block_and_every_head():

@@ -58,6 +58,18 @@ def test_full_steps_of_the_rule_decided_once_a_step():
     assert sorted({*released, 45, 32}, reverse=True) == by_hand
 
 
+def test_a_warmup_is_computed_and_flux_has_one():
+    """The release computes three steps of FLUX and then one in four, and chooses by attention and age alone."""
+    flux = omnicache.methods()["toca"].plan_for(["FluxTransformer2DModel FluxTransformer2DModel/57"])
+    assert full_steps(strip(flux.policies[0].when, 20)) == [0, 1, 2, 6, 10, 14, 18]
+    chosen = flux.policies[1].which
+    assert (chosen.interval, chosen.age_weight, chosen.spread) == (4, 0.25, 0.0)
+    assert [chosen.share(Step(n, 20), layer, 28) for n, layer in ((3, 0), (17, 27))] == pytest.approx([0.06, 0.02])
+    ramp = strip(toca().policies[0].when, 50)
+    assert full_steps(strip(toca(warmup=4).policies[0].when, 50))[:4] == [0, 1, 2, 3]
+    assert strip(toca(warmup=4).policies[0].when, 50)[10:] == ramp[10:]
+
+
 def test_attention_and_mlp_share_the_schedule():
     a, b = toca().policies
     assert a.when == b.when

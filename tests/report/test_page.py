@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from omnicache.api import plan_of
 from omnicache.errors import OmniCacheError
 from omnicache.report import write_calibration, write_grid, write_page
 from omnicache.report._panels import panels
+from omnicache.report.calibration import picture_data
 from omnicache.report.layer_chart import CHOSEN
 from omnicache.report.run import Run
 from omnicache.report.speed_chart import speed_chart
@@ -363,6 +365,18 @@ def test_the_heat_map_of_layers(tmp_path: Path, layers: int) -> None:
     assert "http" not in svg.replace("http://www.w3.org", "")
     with pytest.raises(OmniCacheError, match="has no 'saved'"):
         write_calibration({k: v for k, v in by_layer().items() if k != "saved"}, tmp_path / "c.png")
+
+
+def test_the_heat_map_has_a_dot_at_each_reused_cell_and_nowhere_else() -> None:
+    rows, weight = ("##.#.", "#..#.", "#####"), [[0.0, 0.5, 2.0, 0.0, 1.0], [0.0, 3.0, 0.25, 0.0, 4.0], [0.0, 1.5, 2.5, 0.0, 3.5]]
+    plan = plan_of("omnicache-layered", schedule=rows).with_measured(rows=rows, weight=weight, lat=[0.1] * 3, saved=[0.1] * 3)
+    chart = panels(picture_data(plan, []))[0].drawing.to_dict()
+    heat, dots = (chart["datasets"][layer["data"]["name"]] for layer in chart["layer"])
+    reused = [{"layer": n, "step": t} for n, row in enumerate(rows) for t, mark in enumerate(row, 1) if mark == "."]
+    assert dots == reused
+    assert heat == [{"layer": n, "step": t, "w": w} for n, row in enumerate(weight) for t, w in enumerate(row, 1) if w]
+    assert [layer["mark"]["type"] for layer in chart["layer"]] == ["rect", "point"]
+    assert all([layer["encoding"][axis]["field"] for axis in "xy"] == ["step", "layer"] for layer in chart["layer"])
 
 
 def luminance(colour: str) -> float:

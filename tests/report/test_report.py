@@ -225,6 +225,10 @@ def test_a_tuned_plan_says_its_goal_and_of_which_inputs_each_figure_is(found, tm
     )
     assert "on 2 inputs that it was not chosen by; on those that it was, 3.16 times as fast and 35.7 dB." in said
     assert "On inputs that it was not chosen by it is below its goal of 32 dB" in said
+    fast = plan.with_measured(tuned={**TUNED, "goal": "speedup=3.2, psnr=25"})
+    tuned = dataclasses.replace(found, study=dataclasses.replace(found.study, plan=fast))
+    slow = text(write_study(tuned, about, tmp_path).read_text(encoding="utf-8"))
+    assert "On inputs that it was not chosen by it is slower than its goal of 3.2 times as fast: tune on more inputs" in slow
     assert "All figures of this chart are of the inputs that the search chose by, and so differ from those above." in said
     for words in ("worse than fewer steps, or slower than no cache", "the plan of this page", "from 30 dB on hard to tell apart"):
         assert words in said[said.index("What else was tried") :], "the marks of the chart have a key"

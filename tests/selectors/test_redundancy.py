@@ -66,6 +66,8 @@ def test_the_most_alike_go():
         (lambda: Frames(0.51, neighbours=2), "0.50"),
         (lambda: FramesAndTokens(0.4, frames=0.51), "0.50"),
         (lambda: FramesAndTokens(0.51, frames=0.5), "0.50"),
+        (lambda: FramesAndTokens(0.3, frames=0.5, hierarchy=(0.3,)), "0.50"),
+        (lambda: Frames(0.5, neighbours=2, hierarchy=(0.3,)), "0.50"),
     ],
 )
 def test_more_than_what_must_stay_is_refused(made, most):
@@ -191,7 +193,7 @@ def test_a_hierarchy_drops_more_after_patches_are_joined():
     assert not dropped(found, rows)[found.stand_in.flatten()].any()  # whatever an earlier level matched is still there
     frames = film(1, 8, 8)
     found = chosen(Frames(0.5, patches=2, hierarchy=(0.25,), stand_in="match"), frames)
-    assert found.index.shape == (3, 64)
+    assert found.index.shape == (2, 64)  # shares of all frames, not of what was left
     assert not dropped(found, frames)[found.stand_in.flatten()].any()
 
 
@@ -229,14 +231,45 @@ def test_the_lottery_refreshes_what_looks_redundant(redraw, mean):
         assert age.max() == 199  # those that lose once lose for ever
 
 
-def test_no_token_grows_older_than_it_may():
-    rows, state, age = film(1, 1, 8), {}, torch.zeros(64)
-    selector = Tokens(0.25, redraw=False, max_age=3)
+@pytest.mark.parametrize(
+    ("selector", "along"),
+    [
+        (Tokens(0.25, redraw=False, max_age=3), "space"),
+        (Tokens(0.5, redraw=False, max_age=3), "space"),
+        (Tokens(0.75, max_age=3), "space"),
+        (Tokens(0.5, max_age=1), "space"),
+        (Tokens(0.25, patches=2, hierarchy=(0.25, 0.125), max_age=4), "space"),
+        (Tokens(0.5, max_age=3), "film"),
+        (Positions(0.5, redraw=False, max_age=3), "time"),
+        (Frames(0.5, max_age=1), "space"),
+        (Frames(0.4, patches=2, redraw=False, max_age=2), "space"),
+        (FramesAndTokens(0.5, frames=0.5, max_age=3), "space"),
+        (FramesAndTokens(0.0, frames=0.4, redraw=False, max_age=1), "space"),
+        (FramesAndTokens(0.25, frames=0.4, hierarchy=(0.25,), redraw=False, max_age=5), "space"),
+    ],
+)
+@pytest.mark.parametrize("side", [8, 10])
+def test_nothing_grows_older_than_it_may(selector, along, side):
+    rows, state = film(2, 5, side, along), selector.init()
+    age = torch.zeros(rows.x.shape[0] * rows.x.shape[1])
     for step in range(1, 30):
         found, state = selector.choose(state, SPACE, Step(step), rows)
-        gone = dropped(found, rows)
-        age = torch.where(gone, age + 1, 0)
-        assert age.max() <= 3
+        age = torch.where(dropped(found, rows), age + 1, 0)
+        assert age.max() <= selector.max_age
+    assert found.index.numel() < age.numel()
+
+
+def test_an_age_that_cannot_be_kept_is_refused():
+    for make, most in (
+        (
+            lambda: Tokens(0.51, max_age=1),
+            "2 of each 4 stay, so that none is dropped more than 1 times in a row, so it is at most 0.50",
+        ),
+        (lambda: FramesAndTokens(0.1, frames=0.5, max_age=1), "4 of each 8 stay, so it is at most 0.00"),
+        (lambda: Frames(0.5, hierarchy=(0.2,), max_age=3), "whose turn it is"),
+    ):
+        with pytest.raises(OmniCacheError, match=most):
+            make()
 
 
 def test_halves_of_a_guided_batch_drop_the_same():
@@ -259,6 +292,50 @@ def test_a_shared_table_of_positions_makes_all_drop_the_same():
     rows = film(3, 2)
     found = chosen(Tokens(0.4), Rows(rows.x, rows.grid, together=True)).index % 64
     assert (found == found[:1]).all()
+
+
+def test_of_a_film_in_one_sequence_each_frame_drops_its_own_though_the_table_is_shared():
+    rows = film(2, 4, along="film")
+    for selector in (Tokens(0.5), Frames(0.5, patches=2), Positions(0.5)):
+        first, second = chosen(selector, Rows(rows.x, rows.grid, together=True)).index.unbind()
+        assert torch.equal(first, second - 4 * 64)
+    gone = dropped(chosen(Tokens(0.5), Rows(rows.x, rows.grid, together=True)), rows).view(2, 4, 64)
+    assert not torch.equal(gone[0, 0], gone[0, 2])
+
+
+def test_of_a_film_in_one_sequence_tokens_are_compared_in_cubes():
+    """All eight tokens of a cube are the same: one of them stays, in one of its two frames, and the others match it."""
+    x = torch.randn(2, 1, 4, 1, 4, 1, 5).expand(-1, 2, -1, 2, -1, 2, -1).reshape(1, 256, 5)
+    rows = Rows(x, Grid(1, 4, 8, 8, "film"))
+    found = chosen(Tokens(0.75, stand_in="match"), rows)
+    assert found.index.shape == (1, 64) and (found.index.diff() > 0).all()
+    assert (~dropped(found, rows)).view(2, 2, 4, 2, 4, 2).sum((1, 3, 5)).min() >= 1
+    assert torch.allclose(x[0][found.stand_in[:, 0]], x[0])  # a token and its match look alike
+    odd = film(1, 5, along="film")
+    found = chosen(Tokens(0.5, stand_in="between"), odd)
+    assert found.index.shape == (1, 5 * 32)
+    assert torch.allclose(found.weights.sum(1), torch.ones(320))
+    assert not dropped(found, odd)[found.stand_in[found.weights > 0]].any()
+
+
+def test_frames_are_not_paired_where_sequences_share_a_table_and_the_run_says_so():
+    rows = film(2, 4)
+    for there in (Rows(rows.x, rows.grid, together=True), film(2, 4, along="film")):
+        found = chosen(FramesAndTokens(0.25, frames=0.5), there)
+        assert torch.equal(found.index, chosen(Tokens(0.25), there).index)
+        assert "Frames were not paired" in found.note
+    assert chosen(FramesAndTokens(0.25, frames=0.5), rows).note == ""
+
+
+def test_stand_ins_between_frames_and_tokens_are_the_mean_of_what_stays_of_their_cube():
+    rows = film(1, 4, 4)
+    found = chosen(FramesAndTokens(0.25, frames=0.5, stand_in="between"), rows)
+    gone = dropped(found, rows)
+    assert found.weights is not None and torch.allclose(found.weights.sum(1), torch.ones(64))
+    for row in range(64):
+        told = {int(r) for r, w in zip(found.stand_in[row], found.weights[row], strict=True) if w > 0}
+        cube = {r for r in range(64) if (r // 32, r // 8 % 2, r % 4 // 2) == (row // 32, row // 8 % 2, row % 4 // 2)}
+        assert told == (cube - set(gone.nonzero().flatten().tolist()) if gone[row] else {row})
 
 
 def test_text_before_the_picture_always_stays():

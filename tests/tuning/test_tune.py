@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import warnings
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from omnicache.tuning.search import parts, seconds_of
 from omnicache.tuning.trial import Trial, mean_and_error
 
 from ..methods.test_ertacache import Mixture
-from ..methods.tiny import Pipe
+from ..methods.tiny import Pipe, dit
 
 T = 12
 INPUTS = [1, 2, 3, 4, 5, 6]
@@ -29,11 +30,22 @@ class Drawing(Pipe):
 
     calls, killed_at = 0, None
 
-    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None):
+    def count(self):
         type(self).calls += 1
         if self.calls == self.killed_at:
             raise KeyboardInterrupt
+
+    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None):
+        self.count()
         return super().__call__(label, num_inference_steps, generator)[:, :3] / 8 + 0.5
+
+
+class Guided(Drawing):
+    """With guidance in one call or in two."""
+
+    def __call__(self, label=1, num_inference_steps: int = T, generator: torch.Generator | None = None, guidance: str = "none"):
+        self.count()
+        return Pipe.__call__(self, label, num_inference_steps, generator, guidance)[:, :3] / 8 + 0.5
 
 
 def counted_speed(pipe, call, plan, pairs):
@@ -60,6 +72,16 @@ def _counted(monkeypatch):
 @pytest.fixture
 def pipe():
     return Drawing(Mixture(), FlowMatchEulerDiscreteScheduler(shift=2.0))
+
+
+@pytest.fixture
+def guided():
+    return Guided(dit(), FlowMatchEulerDiscreteScheduler(shift=2.0))
+
+
+def tune_guided(pipe, folder, **goal):
+    asked = {"methods": "omnicache-optimal", "num_inference_steps": 8, "guidance": "batched"}
+    return omnicache.tune(pipe, INPUTS[:4], folder=folder, progress=False, **asked, **goal)
 
 
 def tune(pipe, folder, **goal):
@@ -100,6 +122,12 @@ def test_a_memory_limit_is_kept(pipe, tmp_path):
     assert 0 < plan.measured["tuned"]["chosen"]["cache_bytes"] <= 10**6
 
 
+def test_of_a_long_run_no_more_steps_are_computed_than_can_be_chosen(pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["omnicache.calibrate.steps.shortest"], "MOST", 6)  # as 128 is for runs of more
+    with pytest.raises(OmniCacheError, match="The nearest is omnicache-optimal, 6 of 12 steps computed"):
+        tune(pipe, tmp_path, psnr=99, methods="omnicache-optimal")
+
+
 def test_an_impossible_goal_is_refused_with_the_nearest(pipe, tmp_path):
     with pytest.raises(OmniCacheError, match=r"psnr=90 was not reached. The nearest is fewer.* dB. Ask for psnr=\d+"):
         tune(pipe, tmp_path, psnr=90, methods="fewer-steps")
@@ -113,7 +141,7 @@ UNDISTURBED = {}
 """The plan of a search that nobody killed, and its calls."""
 
 
-@pytest.mark.parametrize("at", [1, 3, 8, 45, 90])
+@pytest.mark.parametrize("at", [1, 3, 8, 45, 60])
 def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_path, monkeypatch, at):
     if not UNDISTURBED:
         UNDISTURBED["plan"] = tune(pipe, tmp_path / "whole", psnr=40)
@@ -128,6 +156,33 @@ def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_plan(pipe, tmp_
     Drawing.calls = 0
     assert tune(pipe, tmp_path / "killed", psnr=40) == whole
     assert Drawing.calls == 0, "nothing is measured a second time"
+
+
+def test_a_search_that_was_killed_among_compositions_ends_with_the_same_plan(guided, tmp_path, monkeypatch):
+    monkeypatch.setattr(Guided, "calls", 0)
+    whole = tune_guided(guided, tmp_path / "whole", psnr=40)
+    monkeypatch.setattr(Guided, "killed_at", Guided.calls // 2)
+    monkeypatch.setattr(Guided, "calls", 0)
+    with pytest.raises(KeyboardInterrupt):
+        tune_guided(guided, tmp_path / "killed", psnr=40)
+    (rows,) = (tmp_path / "killed").glob("*/figures.jsonl")
+    assert "inside" in rows.read_text()
+    assert tune_guided(guided, tmp_path / "killed", psnr=40) == whole
+
+
+@pytest.mark.parametrize("at", [20, 45, 68])
+def test_the_time_of_a_search_that_was_killed_is_counted_on(pipe, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(sys.modules["omnicache.tuning.gauge"], "now", lambda: float(Drawing.calls))  # a drawing takes a second
+    whole = tune(pipe, tmp_path / "whole", psnr=40, budget=65)
+    tuned = whole.measured["tuned"]
+    assert tuned["left_out"] and set(tuned["left_out"]).isdisjoint(tried(whole))
+    Drawing.calls = 0
+    monkeypatch.setattr(Drawing, "killed_at", at)
+    with pytest.raises(KeyboardInterrupt):
+        tune(pipe, tmp_path / "killed", psnr=40, budget=65)
+    assert tune(pipe, tmp_path / "killed", psnr=40, budget=65) == whole
+    assert tune(pipe, tmp_path / "killed", psnr=40, budget=65) == whole, "what is known costs as much as it did"
+    assert not set(tuned["left_out"]) & set(tune(pipe, tmp_path / "killed", psnr=40).measured["tuned"]["left_out"])
 
 
 def test_other_inputs_weights_and_arguments_are_measured_apart(pipe, tmp_path):
@@ -165,6 +220,37 @@ def test_inputs_are_fitted_on_chosen_by_and_held_out_apart(inputs):
     assert fitted <= 4 and 0 <= len(by) - len(held) <= 1
 
 
+def test_a_plan_says_how_many_inputs_it_was_chosen_by(pipe, tmp_path):
+    for given, by in ((3, 1), (6, 2)):
+        asked = {"methods": "ab-cache", "folder": tmp_path, "progress": False, "num_inference_steps": T}
+        tuned = omnicache.tune(pipe, INPUTS[:given], speedup=1.5, **asked).measured["tuned"]
+        assert tuned["inputs"] == by and (tuned["chosen"]["error"] == 0) == (by == 1)
+
+
+def test_other_settings_are_drawn_for_two_inputs_and_those_that_may_do_for_all(pipe, tmp_path):
+    asked = {"methods": "ab-cache", "folder": tmp_path, "progress": False, "num_inference_steps": T}
+    plan = omnicache.tune(pipe, range(1, 9), psnr=40, **asked)
+    keys = [json.loads(line)["key"] for file in tmp_path.glob("*/figures.jsonl") for line in file.read_text().splitlines()]
+    labels = {f"ab-cache, interval={value}" for value in omnicache.methods()["ab-cache"].sweep["interval"]}
+    drawn = {label: [i for i in range(8) if f"psnr {label} {i}" in keys] for label in labels}
+    timed = {label for label in labels if f"speed {label} 2" in keys}  # on one that nothing was fitted on
+    assert timed == set(tried(plan)) and timed < labels
+    for label in labels:
+        assert drawn[label][:3] == ([2, 3, 4] if label in timed else [2, 3]), label
+    with pytest.raises(OmniCacheError, match=r"The nearest is ab-cache, interval=2: .* Ask for psnr="):
+        omnicache.tune(pipe, range(1, 9), psnr=90, **asked)  # none comes near: the likest is looked at, to be told of
+
+
+def test_with_no_time_left_our_own_method_alone_is_searched(pipe, tmp_path):
+    tuned = tune(pipe, tmp_path, psnr=40, budget=0).measured["tuned"]
+    assert tuned["chosen"]["label"].startswith("omnicache-optimal") and len(tuned["tried"]) == 1
+    assert {"taylorseer, interval=2", "fewer-steps, ratio=0.5", f"{COUNT} compositions"} <= set(tuned["left_out"])
+    with pytest.raises(OmniCacheError, match="There was no time for any"):
+        tune(pipe, tmp_path, psnr=40, budget=0, methods="taylorseer")
+    with pytest.raises(OmniCacheError, match=r"Ask for speedup=.* no time for .*; \d+ more; a longer budget goes on from here"):
+        tune(pipe, tmp_path, psnr=40, speedup=11, budget=0)
+
+
 def test_a_plan_that_misses_the_goal_on_other_inputs_says_so(pipe, tmp_path, monkeypatch):
     gauge = sys.modules["omnicache.tuning.gauge"].Gauge
     plain = gauge.likeness
@@ -177,6 +263,26 @@ def test_a_plan_that_misses_the_goal_on_other_inputs_says_so(pipe, tmp_path, mon
     with pytest.warns(UserWarning, match=r"psnr=40 is missed on inputs .* on 2 of them .* dB. Give more"):
         plan = tune(pipe, tmp_path, psnr=40)
     assert plan.measured["tuned"]["held_out"]["psnr"]["mean"] < 40
+
+
+def test_a_plan_that_is_slower_on_other_inputs_says_so(pipe, tmp_path, monkeypatch):
+    gauge = sys.modules["omnicache.tuning.gauge"].Gauge
+    plain, slower = gauge.speedup, 0.96
+
+    def timed(self, key, plan, i):
+        found = plain(self, key, plan, i)
+        return {**found, "speedup": {**found["speedup"], "median": slower * found["speedup"]["median"]}} if i >= 4 else found
+
+    monkeypatch.setattr(gauge, "speedup", timed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = tune(pipe, tmp_path, speedup=1.9, methods="omnicache-optimal").measured["tuned"]["chosen"]["speedup"]
+        tune(pipe, tmp_path, speedup=found, methods="omnicache-optimal")  # 4 % less than that
+    slower = 0.9
+    with pytest.warns(
+        UserWarning, match=r"is missed on inputs .* on 2 of them omnicache-opt.* is 1\.\d+ times as fast.* speedup=2"
+    ):
+        tune(pipe, tmp_path, speedup=found, methods="omnicache-optimal")
 
 
 def test_what_reuses_nothing_is_no_plan_however_fast_it_seems(pipe, tmp_path, monkeypatch):
@@ -193,6 +299,19 @@ def test_methods_that_cannot_be_tried_are_not_passed_over(pipe, tmp_path):
         tune(pipe, tmp_path, psnr=25, methods="omnicache-trajectory,taylorseer")
     with pytest.raises(OmniCacheError, match=r"nothing could be tried. deepcache.*needs a U-Net"):
         tune(pipe, tmp_path, psnr=25, methods="deepcache")
+
+
+def test_what_is_not_searched_is_said(pipe, tmp_path, monkeypatch):
+    known = omnicache.methods()
+    monkeypatch.setattr(
+        "omnicache.registry.METHODS", {name: known[name] for name in ("ab-cache", "ertacache", "omnicache-optimal")}
+    )
+    plan = tune(pipe, tmp_path, memory="1 MB", methods="all")
+    refused = plan.measured["tuned"]["refused"]
+    assert refused == {
+        "ertacache": "Of methods that must be calibrated only omnicache-optimal is searched.",
+        "compositions": "What is inside is kept, too, so none is tried within a limit of memory.",
+    }
 
 
 def test_where_our_own_method_does_not_apply_others_are_tried(pipe, tmp_path, monkeypatch):
@@ -259,54 +378,70 @@ def test_a_budget_is_a_time(text, seconds):
     assert seconds_of(text) == seconds
 
 
-def test_other_methods_are_tried_inside_the_computed_steps(pipe, tmp_path):
+def test_other_methods_are_tried_inside_the_computed_steps_alone_and_together(guided, tmp_path):
+    plan = tune_guided(guided, tmp_path, psnr=40)
+    inside = {label: one for label, one in tried(plan).items() if label.endswith("inside")}
+    assert any("cfg-cache" in label and "omnicache-md" in label for label in inside)
+    assert any("cfg-cache" not in label for label in inside)
+    for label, one in inside.items():  # what does nothing there is no plan of its own
+        plain = tried(plan).get(f"{label.partition(' computed')[0]} computed")
+        assert plain is None or plain["psnr"] != one["psnr"]
+    refused = plan.measured["tuned"]["refused"]
+    idle = [label for label, why in refused.items() if why == "Inside the computed steps cfg-cache reuses nothing."]
+    assert any("omnicache-md" in label for label in idle) and any("omnicache-md" not in label for label in idle)
+
+
+def test_what_reuses_nothing_by_itself_is_not_tried_inside(pipe, tmp_path):
     plan = tune(pipe, tmp_path, psnr=40, methods="omnicache-optimal")
-    inside = [label for label in tried(plan) if label.endswith("inside")]
-    assert inside and all("cfg-cache" in label for label in inside)
-    (why,) = (why for label, why in plan.measured["tuned"]["refused"].items() if "omnicache-md" in label)
-    assert "finds nothing to cache in Mixture" in why
+    assert not [label for label in tried(plan) if label.endswith("inside")]
+    refused = plan.measured["tuned"]["refused"]
+    assert refused["cfg-cache inside"] == "It reuses nothing here.", "there is no guidance"
+    assert "finds nothing to cache in Mixture" in refused["omnicache-md inside"] and len(refused) == 2
 
 
-def test_a_composition_that_breaks_ends_no_search(pipe, tmp_path, monkeypatch):
-    draw = Drawing.__call__
+def test_a_composition_that_breaks_ends_no_search(guided, tmp_path, monkeypatch):
+    draw = Guided.__call__
 
     @functools.wraps(draw)
     def drawn(self, *given, **more):
         session = omnicache.api._session_of(self.transformer)
-        if session is not None and "cfg-cache" in session.plan.method:
+        if session is not None and "+cfg-cache" in session.plan.method:
             raise RuntimeError("shapes do not match")
         return draw(self, *given, **more)
 
-    monkeypatch.setattr(Drawing, "__call__", drawn)
-    plan = tune(pipe, tmp_path, psnr=40, methods="omnicache-optimal")
-    assert plan.method == "omnicache-optimal"
-    (why,) = (why for label, why in plan.measured["tuned"]["refused"].items() if "cfg-cache" in label)
-    assert why == "It failed with RuntimeError: shapes do not match"
+    monkeypatch.setattr(Guided, "__call__", drawn)
+    plan = tune_guided(guided, tmp_path, psnr=40)
+    broken = [label for label, why in plan.measured["tuned"]["refused"].items() if "shapes do not match" in why]
+    assert 0 < len(broken) <= 2 and all("cfg-cache" in label for label in broken), "once alone and once together"
+    assert any("omnicache-md" in label for label in tried(plan))
 
 
 def test_compositions_are_searched_where_they_score():
     asked = []
 
-    def score(computed, inside, options):
-        asked.append((computed, inside, options))
-        if inside == "cfg-cache":
+    def score(computed, inside):
+        asked.append((computed, inside))
+        if set(inside) == {"cfg-cache"}:
             return None
-        return 10 * options["token"] - computed
+        return 10 * inside["omnicache-md"]["token"] - computed
 
-    compose(50, 10, score, lambda: False)
-    assert len(asked) <= COUNT and sum(name == "cfg-cache" for _, name, _ in asked) == 1
-    assert all(10 <= computed <= 16 for computed, _, _ in asked)
-    first, second = asked[: len(asked) // 2], asked[len(asked) // 2 :]
-    assert max(10 * o["token"] - c for c, name, o in second if o.get("token")) >= max(
-        10 * o["token"] - c for c, name, o in first if o.get("token")
-    )
+    names = ["omnicache-md", "cfg-cache"]
+    assert compose(49, 10, names, score, lambda: False) == 0
+    assert len(asked) <= COUNT and sum(set(inside) == {"cfg-cache"} for _, inside in asked) == 1
+    last = max(i for i, (_, inside) in enumerate(asked) if "cfg-cache" in inside)
+    assert set(asked[last][1]) == {"cfg-cache"}, "what breaks alone is not tried together with others either"
+    assert all(10 <= computed <= 16 for computed, _ in asked)
+    scores = [10 * inside["omnicache-md"]["token"] - computed for computed, inside in asked if "omnicache-md" in inside]
+    assert max(scores[len(scores) // 2 :]) >= max(scores[: len(scores) // 2])
     again = list(asked)
     asked.clear()
-    compose(50, 10, score, lambda: False)
+    compose(49, 10, names, score, lambda: False)
     assert asked == again, "the same scores lead the same way"
     asked.clear()
-    compose(50, 10, score, lambda: len(asked) >= 3)
-    assert len(asked) == 3
+    assert compose(49, 10, ["omnicache-md"], score, lambda: len(asked) >= 3) == COUNT - 3, "there was no time for the others"
+    asked.clear()
+    compose(49, 10, ["omnicache-md"], score, lambda: False)
+    assert len(asked) == COUNT and {tuple(inside) for _, inside in asked} == {("omnicache-md",)}
 
 
 def test_a_mean_that_chance_may_have_lifted_is_not_enough():
@@ -326,5 +461,22 @@ def test_a_goal_of_both_takes_the_fastest_that_is_both():
     assert Goal(psnr=35.0).best(trials).speedup == 2.5
     assert Goal(speedup=2.0).best(trials).psnr == 36.0
     assert Goal(memory="1 MB").best(trials).speedup == 3.0, "30 dB where only memory is limited"
-    with pytest.raises(OmniCacheError, match="nothing is 5 times as fast"):
-        Goal(speedup=5.0, psnr=20.0).best(trials)
+
+
+def test_of_what_misses_a_goal_the_nearest_is_the_fastest_that_is_like_enough_else_the_likest():
+    trials = [Trial(f"{s}, {p}", Plan("none"), p, s) for s, p in ((4.0, 28.0), (3.0, 33.0), (2.5, 36.0), (1.5, 40.0))]
+    for goal, nearest, ask in (
+        (Goal(speedup=5.0, psnr=32.0), 3.0, "speedup=3"),
+        (Goal(speedup=2.0, psnr=45.0), 2.5, "psnr=36"),
+        (Goal(speedup=5.0, psnr=45.0), 1.5, "speedup=1.5 and psnr=40"),
+        (Goal(psnr=45.0), 1.5, "psnr=40"),
+    ):
+        with pytest.raises(OmniCacheError, match=rf"The nearest is {nearest}, .* Ask for {ask} or less\."):
+            goal.best(trials)
+    with pytest.raises(OmniCacheError, match=r"The fastest is 4\.0, .* Ask for speedup=4 or less\."):
+        Goal(speedup=5.0).best(trials)
+
+
+def test_what_is_like_enough_and_too_slow_is_tried_with_something_inside(guided, tmp_path):
+    plan = tune_guided(guided, tmp_path, psnr=40, speedup=10)
+    assert plan.measured["tuned"]["chosen"]["label"].endswith("inside")

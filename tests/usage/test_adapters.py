@@ -12,7 +12,7 @@ from tests.tiny import built
 
 import omnicache
 from omnicache.api import plan_of
-from omnicache.fingerprint import fingerprint
+from omnicache.fingerprint import checkpoint, fingerprint
 
 from .parts import DEEP, PARTS, STACK, ask, draw, drawn, family_of, parts, pipeline
 
@@ -100,8 +100,10 @@ def test_lora_switched_after_a_run_that_was_cancelled(family, method, options):
 def test_a_calibrated_plan_serves_its_model_with_a_lora_loaded():
     """What LoRA adds is no part of the model that the plan was made for; loading it before or after ``enable`` is the same."""
     pipe = pipeline("transformer")
-    plan = replace(plan_of("taylorseer", interval=3, warmup=2), made_for=fingerprint(pipe.transformer))
+    made_for = {**fingerprint(pipe.transformer), "weights": checkpoint(pipe.transformer)}
+    plan = replace(plan_of("taylorseer", interval=3, warmup=2), made_for=made_for)
     pipe.load_lora_weights(lora("transformer", 1))
+    assert {d.verdict for d in omnicache.check(pipe, plan)} == {"fine"}
     with omnicache.cache(pipe, plan):
         before = draw(pipe)
     pipe = pipeline("transformer")

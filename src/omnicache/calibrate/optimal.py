@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from omnicache.calibrate.record import one_denoiser
 from omnicache.calibrate.schedule import reuses_of
 from omnicache.calibrate.steps.fit import Fitted, fit
 from omnicache.calibrate.steps.growth import growth
-from omnicache.calibrate.steps.shortest import jumps, shortest, weighed
+from omnicache.calibrate.steps.shortest import alone, jumps, shortest, weighed
 from omnicache.calibrate.steps.tape import record
 from omnicache.errors import OmniCacheError
 from omnicache.plan import Plan
@@ -71,6 +72,7 @@ def calibrate_optimal(
         schedule=best.marks,
         reuses=best.marks.count("."),
         growth=course.growth(probes),
+        left=course.left(best.marks, probes),
         error=min(errors),
         off=best.off.mean(1).sqrt().tolist(),
         tried={one.marks: error for one, error in zip(tried, errors, strict=True)},
@@ -91,7 +93,10 @@ class Course:
         self.pipe, self.inputs, self.call, self.progress = pipe, inputs, call, progress
         self.uncached = record(pipe, inputs, call, progress)
         self._growth: dict[int, list[float]] = {}
-        self._jumps: torch.Tensor | None = None
+
+    @functools.cached_property
+    def jumps(self) -> torch.Tensor:
+        return jumps(self.uncached)
 
     def growth(self, probes: int) -> list[float]:
         """What an error before each step is by the end; see ``steps/growth.py``."""
@@ -103,10 +108,17 @@ class Course:
         """Shortest paths, without those that are the same."""
         if computed == self.uncached.steps:
             return ["#" * computed]
-        if self._jumps is None:
-            self._jumps = jumps(self.uncached)
-        lengths = (weighed(self._jumps, self.growth(probes), power) for power in POWERS)
+        lengths = (weighed(self.jumps, self.growth(probes), power) for power in POWERS)
         return list(dict.fromkeys(shortest(length, computed) for length in lengths))
+
+    def left(self, marks: str, probes: int) -> list[float]:
+        """The error that each reused step by itself is to leave in the final latents, as a share of their size: what the paths are
+        made of. 0 for computed ones."""
+        if "." not in marks:
+            return [0.0] * len(marks)
+        size = float(self.uncached.latents[-1].square().mean().sqrt()) or 1.0
+        grown = zip(alone(self.jumps, marks), self.growth(probes)[1:], strict=True)
+        return [square**0.5 * by / size for square, by in grown]
 
     def fitted(self, marks: str, history: int = 2, inside: Plan | None = None) -> Fitted:
         """A schedule's numbers."""

@@ -20,6 +20,8 @@ SUBJECTS = ("prompt", "class_labels")
 PROMPT = "a red fox in snow"
 STEPS = 50
 """Where neither a plan nor the pipeline says how many."""
+APART = 1000
+"""Seed of the first input that a plan is judged by, where none is given: ``calibrate`` and ``tune`` fit on those from 0 on."""
 
 
 def subject_of(pipe: Any, usual: Mapping[str, Any] = MappingProxyType({})) -> str | None:
@@ -44,7 +46,8 @@ def subject_of(pipe: Any, usual: Mapping[str, Any] = MappingProxyType({})) -> st
 
 
 def inputs_of(pipe: Any, asked: list[str], count: int = 1, usual: Mapping[str, Any] = MappingProxyType({})) -> list[dict[str, Any]]:
-    """Keyword arguments for every ``-i``; without one, ``count`` inputs that suit the pipeline, if it can do with such.
+    """Keyword arguments for every ``-i``; without one, ``count`` inputs that suit the pipeline, if it can do with such: many
+    classes from the first one on, to fit on, or one that is not the first, to draw.
 
     Raises:
         OmniCacheError: the pipeline does not take what was asked.
@@ -56,8 +59,8 @@ def inputs_of(pipe: Any, asked: list[str], count: int = 1, usual: Mapping[str, A
             raise OmniCacheError(f"{type(pipe).__name__} takes neither a prompt nor a class; leave -i out.")
         return [{} for _ in range(count)]
     if subject == "class_labels":
-        known = list(labels.values()) or list(range(count))
-        spread = known[:: max(1, len(known) // count)][:count] if count > 1 else [0]
+        known = list(labels.values()) or list(range(max(count, 2)))
+        spread = known[:: max(1, len(known) // count)][:count] if count > 1 else [known[len(known) // 2]]
         return [{subject: [one]} for one in [_class(pipe, text) for text in asked] or spread]
     return [{subject: text} for text in asked or [usual.get(subject, PROMPT)] * count]
 

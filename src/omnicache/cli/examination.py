@@ -8,7 +8,7 @@ from rich.console import Console
 
 from omnicache import words
 from omnicache.api import enable
-from omnicache.cli.asking import asked_as, draw, inputs_of, settings_for
+from omnicache.cli.asking import APART, asked_as, draw, inputs_of, settings_for
 from omnicache.cli.common import plain_warnings, read_options, say_rest, usual
 from omnicache.integrations.pipelines import as_call
 from omnicache.measure.comparison import finite, rounded
@@ -21,16 +21,16 @@ PAIRS = 3
 def examined(
     pipe: str, loaded: Any, method: str, option: list[str], text: str | None, steps: int | None, guidance: float | None
 ) -> dict[str, Any]:
-    """Figures and sentences on a method, from a few runs of two inputs without and with it."""
+    """Figures and sentences on a method, from a few runs without and with it, of two inputs that no plan was fitted on."""
     running = enable(loaded, method, **read_options(option))
     plan = running.plan
     running.disable()
     call = settings_for(pipe, loaded, plan, steps, guidance)
     asked = inputs_of(loaded, [] if text is None else [text], count=2, usual=usual(pipe))
-    draw(loaded, call | as_call(loaded, asked[0], 0))  # what fails without a cache is no method's fault
+    draw(loaded, call | as_call(loaded, asked[0], APART))  # what fails without a cache is no method's fault
     warned = list[str]()
     with plain_warnings(warned.append):
-        found = study(loaded, plan, asked, call, pairs=PAIRS)
+        found = study(loaded, plan, asked, call, seed=APART, pairs=PAIRS)
         told = diagnose(loaded, found, asked_as(pipe, method, option, steps, guidance))
     say_rest(warned, " ".join(told.speed))
     result = {

@@ -8,7 +8,7 @@ import typer
 
 from omnicache import zoo
 from omnicache.api import enable
-from omnicache.cli.asking import asked_as, draw, inputs_of, settings_of
+from omnicache.cli.asking import APART, asked_as, draw, inputs_of, settings_of
 from omnicache.cli.common import err, load, print_json, read_options, usual
 from omnicache.cli.options import AsJson
 from omnicache.cli.record import FILE, PLAN, Record, recorded
@@ -89,7 +89,7 @@ def _of(run: Path, model: str | None) -> tuple[Record, Plan]:
     plan = Plan.load(run)
     name = model or _model_of(plan, run)
     known = plan.made_for.get("num_inference_steps", usual(name).get("num_inference_steps", 50))
-    return Record(name, plan.method, int(known), plan.made_for.get("guidance_scale"), command=""), plan
+    return Record(name, plan.method, int(known), plan.made_for.get("guidance_scale"), seed=APART, command=""), plan
 
 
 def _model_of(plan: Plan, path: Path) -> str:
@@ -110,12 +110,13 @@ def _model_of(plan: Plan, path: Path) -> str:
 
 
 def _asked(pipe: Any, record: Record, others: list[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The inputs, and their names."""
+    """The inputs, and their names; of a plan file such as nothing was fitted on, as far as the seeds make them so."""
     wanted = others or list(record.inputs)
     if not wanted and record.images:  # the run was asked nothing: what is usual
         return [str(one["input"]) for one in record.images[:1]], inputs_of(pipe, [], usual=usual(record.model))
     known = zoo.inputs(record.model) if record.model in zoo.names() else {}
     if known and all(name in known for name in wanted):
-        names = wanted[:MOST] or list(known)[:: max(1, len(known) // MOST)][:MOST]
+        gap = max(1, len(known) // MOST)
+        names = wanted[:MOST] or list(known)[gap // 2 :: gap][:MOST]
         return names, [known[name] for name in names]
     return wanted[:MOST], inputs_of(pipe, wanted, count=MOST, usual=usual(record.model))[:MOST]

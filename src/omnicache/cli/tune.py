@@ -12,6 +12,7 @@ from omnicache.cli.common import err, load, print_json, usual
 from omnicache.cli.measured import resumable
 from omnicache.cli.options import AsJson, Guidance, Inputs, Pipe, PlanFile, PlanSteps
 from omnicache.guards import human_bytes
+from omnicache.words import some
 
 
 def tune(
@@ -24,7 +25,7 @@ def tune(
     count: Annotated[int, typer.Option(min=2, help="Inputs, where none are given.")] = 16,
     steps: PlanSteps = 50,
     guidance: Guidance = None,
-    budget: Annotated[str, typer.Option(help="No other method is begun after this time.")] = "10 min",
+    budget: Annotated[str, typer.Option(help="No other method or composition is begun after so much measuring.")] = "10 min",
     out: PlanFile = Path("omnicache.plan.json"),
     as_json: AsJson = False,
 ) -> None:
@@ -42,16 +43,24 @@ def tune(
     if as_json:
         print_json({"model": pipe, "plan": str(out), **told})
         return
-    table = Table("on the inputs it was chosen by", "speedup", "PSNR", "kept", box=None)
+    by = f"{told['inputs']} inputs" if told["inputs"] > 1 else "one input"
+    table = Table(f"on the {by} it was chosen by", "speedup", "PSNR", "kept", box=None)
     for one in told["tried"]:
         mark = "bold" if one["label"] == told["chosen"]["label"] else None
         figures = f"{one['speedup']:.2f}x", f"{one['psnr']:.1f} dB", human_bytes(one["cache_bytes"])
         table.add_row(one["label"], *figures, style=mark)
     err.print(table)
+    if told["inputs"] < 2:
+        err.print("By one input nothing is known of how far others are off: give four or more.", soft_wrap=True)
+    if told["left_out"]:
+        err.print(
+            f"There was no time for {some(told['left_out'])}: with a longer --budget the same command goes on from here.",
+            soft_wrap=True,
+        )
     held, fast, like = (told["held_out"][part] for part in ("inputs", "speedup", "psnr"))
     err.print(
-        f"{told['chosen']['label']}: on {held} inputs that it was not chosen by {fast['median']:.2f} times as fast "
-        f"({fast['low']:.2f} to {fast['high']:.2f}), and {like['mean']:.1f} dB ({like['low']:.1f} to {like['high']:.1f}) like. "
-        f"Saved {out}",
+        f"{told['chosen']['label']}: on {held} input{'s' * (held > 1)} that it was not chosen by "
+        f"{fast['median']:.2f} times as fast ({fast['low']:.2f} to {fast['high']:.2f}), and {like['mean']:.1f} dB "
+        f"({like['low']:.1f} to {like['high']:.1f}) like. Saved {out}",
         soft_wrap=True,
     )

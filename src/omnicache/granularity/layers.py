@@ -17,6 +17,11 @@ class Layers(Where):
     start: int | None = None
     stop: int | None = None
 
+    @property
+    def called(self) -> str:  # type: ignore[override]
+        first, last = self.start or 0, self.stop or 0
+        return f"layers between the first {first} and the last {-last}" if first > 0 > last else ""
+
     def select(self, model: ModelMap) -> tuple[Site, ...]:
         if model.sites("block"):
             return Span(self.start, self.stop).select(model)

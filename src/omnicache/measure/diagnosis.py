@@ -14,7 +14,7 @@ from omnicache.measure.likeness import ALIKE
 from omnicache.measure.origins import Part, origins
 from omnicache.measure.study import Study
 from omnicache.measure.trials import Tried, attempt, change
-from omnicache.registry import METHODS
+from omnicache.registry import METHODS, calibrated
 from omnicache.words import SAME, decibels, seconds
 
 NEAR = 0.03
@@ -133,7 +133,7 @@ def _calibration(study: Study, unlike: bool, asked: Asked) -> list[str]:
     """What to ask a calibration for next, where the plan comes from one."""
     plan = study.plan
     entry = METHODS.get(plan.method)
-    if entry is None or entry.calibrate is None or not plan.made_for:
+    if entry is None or not calibrated(plan):
         return []
     marks = study.drawn[0].look.run.computed
     reused = 1 - marks.count("#") / max(len(marks), 1)

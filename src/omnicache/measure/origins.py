@@ -16,6 +16,7 @@ from omnicache.integrations.pipelines import with_scheduler
 from omnicache.measure.look import relative
 from omnicache.measure.study import Study
 from omnicache.plan import Plan
+from omnicache.registry import calibrated
 from omnicache.triggers import Steps
 
 PARTS = 3
@@ -42,7 +43,7 @@ def origins(pipe: Any, study: Study) -> list[Part]:
     """The parts of the first input's run, about three, each from a computed step to the next; nothing for plans that were fitted to
     their own schedule, and where there is but one part or no latents were seen."""
     plan, one = study.plan, study.drawn[0]
-    if plan.made_for or plan.fixing is not None or with_scheduler(pipe) is None or not one.errors:
+    if calibrated(plan) or plan.fixing is not None or with_scheduler(pipe) is None or not one.errors:
         return []
     marks = one.look.run.computed
     spans = [found.span() for found in re.finditer(r"[^#]+", marks)]

@@ -17,7 +17,7 @@ from omnicache.measure.origins import Part
 from omnicache.measure.speed import pair
 from omnicache.measure.study import Study
 from omnicache.plan import Plan
-from omnicache.registry import METHODS, in_words
+from omnicache.registry import METHODS, calibrated, in_words
 from omnicache.words import decibels
 
 
@@ -50,7 +50,7 @@ def change(plan: Plan, gentler: bool, parts: Sequence[Part] = (), steps: int = 0
     Where most of the error comes from the first part of a run, that is computed, if the method has a warm-up.
     """
     entry = METHODS.get(plan.method)
-    if entry is None or plan.made_for or not plan.options:
+    if entry is None or calibrated(plan) or not plan.options:
         return None
     known = {o.name for o in entry.options}
     whole = sum(part.error for part in parts)

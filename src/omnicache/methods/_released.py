@@ -9,12 +9,13 @@ from typing import Any
 
 
 def released(method: str) -> Mapping[str, Mapping[str, Any]]:
-    """Options of a method for each model that they were released for; ``"class"`` is the denoiser's, as presets have it."""
+    """Options of a method for each model that they were released for; ``"class"`` tells the denoiser, as presets do. Models that
+    cannot be told from another have none, and are asked for by name."""
     return json.loads((Path(__file__).parent / "data" / f"{method}.json").read_text())
 
 
 def presets(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """``model=`` for the denoisers that can be told by class and number of blocks."""
+    """``model=`` for the denoisers that can be told by class, number of blocks and configuration."""
     return {options["class"]: {"model": name} for name, options in table.items() if "class" in options}
 
 

@@ -11,11 +11,11 @@ from omnicache.signals import FrameMotion, OutputChange
 from omnicache.triggers import Codebook, First, Last
 
 BOOKS = {
-    "fast": ((0.08, 0.16, 0.24, 0.32, 0.40), (6, 5, 4, 3, 2, 1)),
-    "slow": ((0.08, 0.16, 0.24), (3, 2, 1, 1)),
-    "long": ((0.03, 0.05, 0.07, 0.09, 0.11), (12, 10, 8, 6, 4, 3)),
+    "fast": ((0.08, 0.16, 0.24, 0.32, 0.40), (6, 5, 4, 3, 2, 1), (4 / 30, 26 / 30)),
+    "slow": ((0.08, 0.16, 0.24), (3, 2, 1, 1), (4 / 30, 26 / 30)),
+    "long": ((0.03, 0.05, 0.07, 0.09, 0.11), (12, 10, 8, 6, 4, 3), (0.1, 0.9)),
 }
-"""The released ones: change a step, and the steps to the next computed one. Those of 30 steps, and ("long") of 100."""
+"""The released ones, for 30 steps and ("long") 100: change a step, the steps to the next computed one, and the window of MoReg."""
 
 
 @method(
@@ -42,8 +42,9 @@ def adacache(
         depth: where along the model the attention lies that is watched; along time, in models where that is apart.
         motion: whether what moves counts (MoReg); only films have it.
     """
-    limits, steps = BOOKS[book]
+    limits, steps, window = BOOKS[book]
     watched = Nth(Else(Attention() & Temporal(), Attention() - CrossAttention()), depth)
-    when = Codebook(OutputChange(watched), tuple(x / scale for x in limits), steps, FrameMotion(watched) if motion else None)
+    moves = FrameMotion(watched) if motion else None
+    when = Codebook(OutputChange(watched), tuple(x / scale for x in limits), steps, moves, window=window)
     options = {"book": book, "scale": scale, "depth": depth, "motion": motion}
     return Plan("adacache", (Policy(First(1) | Last(2) | when, Stack(), Residual(Hold())),), options)

@@ -9,6 +9,7 @@ from omnicache.predictors import Hold
 from omnicache.registry import Range, method
 from omnicache.selectors import Keys, Neurons
 from omnicache.triggers import Every, First, Steps
+from omnicache.triggers.steps import Index
 
 Share = Annotated[float, Range(0, 1)]
 
@@ -32,12 +33,12 @@ def chipmunk(
     random_keys: Share = 0.0,
     interval: Annotated[int, Range(1, 1000)] = 10,
     warmup: Annotated[int, Range(1)] = 2,
-    dense: tuple[int, ...] = (),
+    dense: tuple[Index, ...] = (),
     edge: Annotated[int, Range(0)] = 2,
     refresh: Annotated[int, Range(1)] = 2,
     local: Annotated[int, Range(0)] | None = None,
     anew: bool = False,
-    reuse: tuple[int, ...] = (),
+    reuse: tuple[Index, ...] = (),
     seed: int = 0,
 ) -> Plan:
     """Between dense steps, computes only the neurons and keys that matter most, and corrects the kept outputs by their change.

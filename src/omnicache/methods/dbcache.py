@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from omnicache.errors import OmniCacheError
@@ -35,7 +36,7 @@ def dbcache(
 
     Args:
         front, back: blocks that always run (Fn and Bn).
-        threshold: relative change, to the last computed step, from which on a step is computed.
+        threshold: relative change, to the last computed step, from which on a step is computed; from 1 on none is for its change.
         warmup: computed steps at the start.
         longest, most, budget: the most reuses in a row, of a run, and the most that the changes of its reused steps may come to.
         order: of a forecast of the increment (its TaylorSeer calibrator); 0 holds it.
@@ -43,7 +44,7 @@ def dbcache(
     """
     if mask and set(mask) - {"#", "."}:
         raise OmniCacheError(f'dbcache: option mask: "#" computes a step and "." lets the change decide; {mask!r} has others.')
-    when = First(warmup) | Above(ProbeChange(front), threshold, longest, most, budget)
+    when = First(warmup) | Above(ProbeChange(front), threshold if threshold < 1 else math.inf, longest, most, budget)
     if mask:
         when = Table(mask) | when
     policy = Policy(when, Layers(front, -back or None), Residual(Taylor(order)))

@@ -11,6 +11,8 @@ from omnicache.policy import Policy
 from omnicache.predictors import Hold, Residual
 from omnicache.registry import Choice, Range, method
 from omnicache.triggers import Between, First, Magnitudes, Steps
+from omnicache.triggers.magnitudes import Ratio
+from omnicache.triggers.steps import Index
 
 RELEASED = released("magcache")
 PLAIN = {"ratios": (), "threshold": 0.12, "longest": 4, "retain": 0.2, "forced": (), "strict": False}
@@ -28,11 +30,11 @@ PLAIN = {"ratios": (), "threshold": 0.12, "longest": 4, "retain": 0.2, "forced":
     sweep={"reuse": (0.3, 0.4, 0.5, 0.6, 0.7)},
 )
 def magcache(
-    ratios: tuple[float, ...] | None = None,
+    ratios: tuple[Ratio, ...] | None = None,
     threshold: Annotated[float | None, Range(0)] = None,
     longest: Annotated[int | None, Range(0)] = None,
     retain: Annotated[float | None, Range(0, 1)] = None,
-    forced: tuple[int, ...] | None = None,
+    forced: tuple[Index, ...] | None = None,
     strict: bool | None = None,
     model: Annotated[str | None, Choice(tuple(RELEASED))] = None,
 ) -> Plan:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from omnicache.granularity import MLP, Attention, Inner, Temporal, Text
+from omnicache.errors import OmniCacheError
+from omnicache.granularity import MLP, Attention, Called, Inner, Temporal, Text, Within
 from omnicache.plan import Plan
 from omnicache.policy import Policy, Selector, Where
 from omnicache.predictors import FromKept, Hold
@@ -22,7 +23,7 @@ Ratio = Annotated[float, Range(0, 0.9)]
     presets={
         "SD3Transformer2DModel": {"token": 0.5, "mlp": True, "edge": 4},
         "LatteTransformer3DModel": {"token": 0.2, "frame": 0.3, "block": 0.4, "edge": 1},
-        "UNetSpatioTemporalConditionModel": {"token": 0.5, "frame": 0.5, "block": 0.4},
+        "UNetSpatioTemporalConditionModel": {"token": 0.5, "frame": 0.5, "block": 0.4, "sharp": 1},
     },
     sweep={"token": (0.2, 0.3, 0.4, 0.5, 0.6)},
 )
@@ -32,6 +33,7 @@ def omnicache_md(
     block: Ratio = 0.0,
     mlp: bool = False,
     edge: Annotated[int, Range(0)] = 0,
+    sharp: Annotated[int, Range(0)] = 0,
     patches: Annotated[int, Range(1)] = 4,
     hierarchy: tuple[Ratio, ...] = (),
     placement: Annotated[str, Choice(("s2t-t2s", "s2s-t2t"))] = "s2t-t2s",
@@ -51,6 +53,7 @@ def omnicache_md(
         block: share of positions that attention along time drops. For films 0.3 is a careful value.
         mlp: whether tokens and frames are dropped from feed-forward modules, too.
         edge: so many first and last blocks are left alone.
+        sharp: in so many last blocks, of a U-Net levels, no frames are dropped.
         patches: patches per side within which tokens and positions are compared (1: everywhere); fewer where so small ones could
             not drop the ratio.
         hierarchy: further shares, dropped after patches were joined by twos in each direction.
@@ -58,7 +61,7 @@ def omnicache_md(
             the other way round.
         fill: what stands in for what is dropped: its value of the step before, a copy of what it matched, or what it lies between.
         first: whether the first step is computed whole, or what it drops copies what it matched. Only where the cache fills.
-        max_age: what was dropped so many steps in a row goes last.
+        max_age: nothing is dropped more than so many steps in a row.
         shared: so many blocks in a row drop the same, found once: that is cheaper.
         redraw, aligned, seed: see ``selectors/base.py``.
     """
@@ -71,17 +74,21 @@ def omnicache_md(
     if edge:
         space, time = space & Inner(edge), time & Inner(edge)
 
-    def tokens_and_frames() -> Selector | None:
+    def tokens_and(frame: float) -> Selector | None:
         if token and frame:
             return FramesAndTokens(token, frames=frame, **common)
-        if frame:
-            return Frames(frame, patches=1, **common)
-        return Tokens(token, patches=patches, **common) if token else None
+        return frames(frame) or (Tokens(token, patches=patches, **common) if token else None)
+
+    def frames(frame: float) -> Selector | None:
+        return Frames(frame, patches=1, **common) if frame else None
 
     positions = Positions(block, patches=patches, **common) if block else None
     if placement == "s2t-t2s":
-        chosen = ((space, tokens_and_frames()), (time, positions))
+        last = Called(space & Within(-sharp), "attention in space in its last blocks", optional=True) if sharp else None
+        chosen = [(space - last if last else space, tokens_and(frame)), (time, positions), (last, tokens_and(0.0))]
+    elif token:
+        raise OmniCacheError('placement="s2s-t2t" is the experiment of frames and blocks only: omnicache-md with token=0.')
     else:
-        chosen = ((space, positions), (time, Frames(frame, patches=1, **common) if frame else None))
-    policies = tuple(Policy(when, where, how, which=which) for where, which in chosen if which is not None)
+        chosen = [(space, positions), (time, frames(frame))]
+    policies = tuple(Policy(when, where, how, which=which) for where, which in chosen if where and which)
     return Plan("omnicache-md", policies, options)

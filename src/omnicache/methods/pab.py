@@ -36,6 +36,7 @@ def broadcast(kind: str, interval: int, window: tuple[float, float], optional: b
             "mlp_blocks": 5,
         },
         "CogVideoXTransformer3DModel": {"window": (100.0, 850.0)},
+        "LatteT2V": {"window": (100.0, 850.0), "mlp_times": tuple(738.0 - 24 * i for i in range(14)), "mlp_blocks": 7},
         "STDiT3": {"window": (450.0, 930.0), "mlp_times": (864.0, 788.0, 676.0), "mlp_blocks": 5},
     },
     sweep={"spatial": (2, 3, 4, 6)},

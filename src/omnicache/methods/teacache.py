@@ -32,6 +32,7 @@ def teacache(
     warmup: Annotated[int | None, Range(1, 1000)] = None,
     tail: Annotated[int | None, Range(0, 1000)] = None,
     signal: Annotated[str | None, Choice(("modulated", "time"))] = None,
+    floor: bool = True,
     model: Annotated[str | None, Choice(tuple(RELEASED))] = None,
 ) -> Plan:
     """Recomputes once the predicted change of the output since the last computation reaches ``threshold``.
@@ -41,10 +42,11 @@ def teacache(
         coefficients: polynomial from the signal's change to the output's, highest degree first; ``omnicache.calibrate`` fits it.
         warmup, tail: computed steps at the start and at the end; 1.
         signal: what is watched, the first block's "modulated" input or the embedded "time" that it is given.
+        floor: whether an estimate below nothing counts as nothing; it is added as it is if not, as released.
         model: take what was released for this model wherever nothing else is asked for. Known models find it by themselves.
     """
     asked = {"threshold": threshold, "coefficients": coefficients, "warmup": warmup, "tail": tail, "signal": signal}
     o = settled(PLAIN, RELEASED[model] if model else {}, asked)
     watched = ModulatedInputChange() if o["signal"] == "modulated" else TimeChange()
-    when = First(o["warmup"]) | Last(o["tail"]) | Accumulate(watched, o["threshold"], o["coefficients"])
-    return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), {**o, "model": model})
+    when = First(o["warmup"]) | Last(o["tail"]) | Accumulate(watched, o["threshold"], o["coefficients"], 0.0 if floor else None)
+    return Plan("teacache", (Policy(when, Stack(), Residual(Hold())),), {**o, "floor": floor, "model": model})

@@ -29,13 +29,23 @@ class Foca(Linear):
         if n == 1:
             return (1.0,)
         values = [tuple(float(i == j) for j in range(n)) for i in range(n)]
-        ahead, gap = now - past[0], past[0] - past[1]
-        w = ahead / gap
         here = _slope(past, values)
-        share = 1 / (1 + 2 * w)
-        reached = _sum((share * (1 + w) ** 2, values[0]), (-share * w**2, values[1]), (share * (1 + w) * ahead, here))
+        reached = predicted(past, now, values, here)
         there = _slope((now, *past)[:n], [reached, *values][:n])
-        return _sum((1.0, values[0]), (ahead / 2, here), (ahead / 2, there))
+        return corrected(now - past[0], values[0], here, there)
+
+
+def predicted(past: tuple[float, ...], now: float, values: list[Weights], slope: Weights) -> Weights:
+    """The second-order backward difference with a slope; with that at ``now`` it is exact on parabolas."""
+    ahead, gap = now - past[0], past[0] - past[1]
+    w = ahead / gap
+    share = 1 / (1 + 2 * w)
+    return _sum((share * (1 + w) ** 2, values[0]), (-share * w**2, values[1]), (share * (1 + w) * ahead, slope))
+
+
+def corrected(ahead: float, value: Weights, here: Weights, there: Weights) -> Weights:
+    """Heun's rule: the mean of the slopes at both ends."""
+    return _sum((1.0, value), (ahead / 2, here), (ahead / 2, there))
 
 
 def _slope(at: tuple[float, ...], values: list[Weights]) -> Weights:

@@ -27,6 +27,9 @@ class ScaleShift(Predictor):
         if not self.fits or any(len(w.shape) != 3 or w.shape[0] != 2 for w in self.fits):
             raise OmniCacheError("ScaleShift: option fits: scales and shifts of each step and channel are needed.")
 
+    def for_steps(self, total: int) -> ScaleShift:
+        raise OmniCacheError(f"scales and shifts that are fitted to {self.fits[0].shape[1]} steps hold for no others")
+
     def learn(self, history: History, step: Step, x: Tensors, y: Tensors) -> History:
         return (Entry(step, y),)
 

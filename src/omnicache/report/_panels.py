@@ -46,6 +46,8 @@ def panels(calibration: dict[str, Any]) -> list[Panel]:
     """The pictures of a calibration with their words, drawn when asked for as SVG or PNG."""
     if "rows" in calibration:
         return _by_layer(calibration)
+    if "left" in calibration:
+        return _by_path(calibration)
     for key in ("points", "labels", "similarity", "curvature", "gamma", "schedule"):
         if key not in calibration:
             raise OmniCacheError(f"the calibration has no {key!r}; calibrate again with this version")
@@ -96,6 +98,37 @@ def panels(calibration: dict[str, Any]) -> list[Panel]:
             chart = step_chart(list(calibration[name]), schedule, name)
             shown.append(Panel(name, title, f"{text}", marks, f"{title}; {chosen}", chart))
     return shown
+
+
+def _by_path(calibration: dict[str, Any]) -> list[Panel]:
+    """The pictures of a plan whose computed steps are a shortest path through measured errors."""
+    schedule, left, tried = str(calibration["schedule"]), list(calibration["left"]), sorted(calibration["tried"].values())
+    if not any(left):
+        return []
+    best, *others = (f"{error:.2%}" for error in tried)
+    drawn = f"Fitted and drawn, {best} of the final latents was left"
+    drawn += f", and {' and '.join(others)} with the other schedule{'s' * (len(others) > 1)} that looked best" if others else ""
+    grown = [float(g) for g in calibration["growth"][1:]]
+    marks = {"reused": COLOURS["accent"], "computed": COLOURS["muted"]}
+    return [
+        Panel(
+            "left",
+            "What reuse costs",
+            "How far the latents after each reused step are from what the two computed steps before it tell, as much as that grows "
+            f"to by the end. The computed steps are those for which the ends of these stretches add up to the least. {drawn}.",
+            {"reused": COLOURS["accent"]},
+            f"Error at the end that each reused step leaves, {max(left):.2%} at most",
+            step_chart([100 * e if e > 0 else None for e in left], schedule, "error at the end (%)"),
+        ),
+        Panel(
+            "growth",
+            "What errors grow to",
+            "How many times as large an error after each step is by the end. Where that is much, more steps are computed.",
+            marks,
+            f"Growth of errors, from {grown[0]:.2g} times after the first step to {grown[-1]:.2g} after the last",
+            step_chart(grown, schedule, "growth"),
+        ),
+    ]
 
 
 def _by_layer(calibration: dict[str, Any]) -> list[Panel]:

@@ -49,9 +49,11 @@ def write_calibration(calibration: dict[str, Any], path: Path) -> Path:
 
 def picture_data(plan: Plan, labels: list[str]) -> dict[str, Any]:
     """What the calibration pictures show, from a plan's measurements."""
-    measured = plan.measured
+    measured = plan.measured.get("omnicache-optimal", plan.measured)  # of several methods, what the one has measured
     if "rows" in measured:
         return {key: measured[key] for key in ("rows", "weight", "lat", "saved")}
+    if "left" in measured:
+        return {key: measured[key] for key in ("schedule", "left", "growth", "tried")}
     growth = measured["growth"]  # empty where the schedule was not chosen by error
     error = [n * g or None for n, g in zip(measured["noise"], growth, strict=True)] if growth else None
     return {

@@ -57,7 +57,7 @@ def _headline(result: Mapping[str, Any]) -> str:
         "misses": f"The tuned plan does not reach {where}",
         "loses": f"A rival is faster than the tuned plan at {where}",
         "even": f"At {where} a rival is not told apart from the tuned plan",
-        "open": f"Not decided at {where}: there was no time for all of it",
+        "open": f"Not decided at {where}: not all of it was measured",
         "ahead": f"Faster than every rival, at {where} by less than 1.2 times",
         "wins": f"Faster than every rival at {where}",
     }[worst]
@@ -77,7 +77,7 @@ def _rows(result: Mapping[str, Any], goal: float) -> list[dict[str, Any]]:
     """What each contender has reached at a goal, in words, the fastest first."""
     mine = [one for one in result["chosen"] if one["goal"] == goal]
     most = max((one["held"]["speedup"]["median"] for one in mine if one["held"]), default=1.0)
-    duels = {(one["rival"], one["label"]): one for one in result["duels"] if one["goal"] == goal}
+    duels = {(one["rival"], one["label"]): one for one in result["duels"] if one["goal"] == goal and "ratio" in one}
     made = []
     for one in sorted(mine, key=lambda one: -one["held"]["speedup"]["median"] if one["held"] else 0.0):
         row = {"contender": one["contender"], "judged": one["contender"] == result["judged"], "reached": one["held"] is not None}
@@ -151,6 +151,8 @@ def _absent(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             made.append({"name": one["name"], "why": why, "labels": _labels(nothing)})
         if one["left_out"]:
             made.append({"name": one["name"], "why": f"There was no time left for {one['left_out']} settings.", "labels": []})
+        if one.get("untried"):
+            made.append({"name": one["name"], "why": one["untried"], "labels": []})
     return made
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from omnicache.report._need import need
 from omnicache.report._svg import COLOURS
 
 
-def step_chart(values: list[float], schedule: str, title: str, width: int = 400, height: int = 200) -> Any:
-    """An altair chart: a line, a small dot at each computed step, a filled coloured one at each reused step."""
+def step_chart(values: Sequence[float | None], schedule: str, title: str, width: int = 400, height: int = 200) -> Any:
+    """An altair chart: a line, a small dot at each computed step, a filled coloured one at each reused step; nothing
+    where there is no value."""
     alt = need("altair")
     rows = [
         {"step": i + 1, "value": float(v), "reused": i < len(schedule) and schedule[i] != "#"}

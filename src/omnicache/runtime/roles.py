@@ -131,7 +131,8 @@ class Roles(dict[nn.Module, tuple[Role, ...]]):
         for depth in sorted(depths | {0}) if entered else ():
             if not 0 <= depth < len(blocks):
                 raise OmniCacheError(
-                    f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}."
+                    f"{self.plan.method} watches what {depth} blocks do before the others run, and {name} has {len(blocks)}, "
+                    "so that none is left to reuse. Take fewer."
                     if blocks
                     else f"{self.plan.method} needs a stack of blocks, as transformers have, and {name} has none."
                 )

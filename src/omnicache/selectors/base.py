@@ -11,7 +11,7 @@ from omnicache.models.map import Site
 from omnicache.policy import Chosen, Rows, Selector, value
 from omnicache.runtime.step import Step
 from omnicache.schema import Choice, Range
-from omnicache.selectors.matching import Redundant, draw, fitting, grouped, refuse, squares, tiles
+from omnicache.selectors.matching import Groups, Redundant, draw, fitting, grouped, refuse, tiles
 
 Ratio = Annotated[float, Range(0, 1)]
 Box = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
@@ -31,7 +31,7 @@ class Redundancy(Selector):
         hierarchy: further shares, each of all units, dropped after patches were joined by twos in each direction.
         redraw: whether the lottery of what stays is drawn anew at every step; if not, what looks redundant is never refreshed.
         aligned: whether guidance branches drop the same units: the halves of a batch vote, and of two calls the second follows.
-        max_age: what was dropped so many steps in a row goes last; None for no limit.
+        max_age: no unit is dropped for more than so many steps in a row: the units of a group take turns. None for no limit.
         stand_in: what fills in for a dropped unit of which no value is kept: the one that it matched ("match"), those that it lies
             between ("between"), or nothing ("none"): then it is computed.
         merge: whether a unit that stays is the mean of all that it stands for, as in ToMeSD.
@@ -59,8 +59,21 @@ class Redundancy(Selector):
         return self.stand_in != "none"
 
     def __post_init__(self) -> None:
-        cells = self.side**2
-        refuse("all units", self.ratio + sum(self.hierarchy), 1 - 1 / cells, f"one of each {cells} stays")
+        self.refuse("all units", self.ratio + sum(self.hierarchy), self.side**2)
+
+    def refuse(self, what: str, ratio: float, size: int) -> None:
+        """Raises:
+        OmniCacheError: more than can be dropped of groups of such a size.
+        """
+        stay = max(1, -(-size // self.turns)) if self.turns > 1 else 1
+        often = f", so that none is dropped more than {self.max_age} times in a row" if stay > 1 else ""
+        refuse(
+            what, ratio, 1 - stay / size, f"{stay if stay > 1 else 'one'} of each {size} {'stay' if stay > 1 else 'stays'}{often}"
+        )
+
+    @property
+    def turns(self) -> int:
+        return 1 if self.max_age is None else self.max_age + 1
 
     def suits(self, site: Site) -> bool:
         """Not attention that norms over all of a picture first, as in U-Nets of pixels."""
@@ -79,13 +92,15 @@ class Redundancy(Selector):
         assert grid is not None
         film = (rows.block_grid or grid).film(seen).flatten(2, 3)
         ids = torch.arange(grid.entries * grid.rows, device=film.device).view(grid.entries, grid.rows)
-        look = Look(film, grid.film(ids).flatten(2, 3), grid, site, self._draw(site, step), state, rows.together)
+        turn = state.get(site.name, 0)
+        look = Look(film, grid.film(ids).flatten(2, 3), grid, site, self._draw(site, step), turn, rows.together)
         kept, stand, weights = self.find(look)
+        state = state if self.max_age is None else {**state, site.name: turn + 1}
         index = {"space": kept, "time": kept.transpose(1, 2), "film": kept.flatten(1, 2)[:, None]}[grid.along].flatten(0, 1)
         if grid.before:
             index = torch.cat((ids[index[:, 0] // grid.rows, : grid.before], index), dim=1)
         if stand is None:
-            return Chosen(index), look.ages
+            return Chosen(index, note=look.note), state
         every = ids.flatten()[:, None].repeat(1, stand.shape[-1])
         every[look.ids.flatten()] = stand.flatten(0, 2)
         shares = None
@@ -93,7 +108,7 @@ class Redundancy(Selector):
             shares = torch.zeros_like(every, dtype=torch.float32)
             shares[:, 0] = 1.0
             shares[look.ids.flatten()] = weights.flatten(0, 2)
-        return Chosen(index, every, shares, self.merge), look.ages
+        return Chosen(index, every, shares, self.merge, note=look.note), state
 
     def _draw(self, site: Site, step: Step) -> Callable[[int], torch.Tensor]:
         place = zlib.crc32(f"{self.seed} {site.layer} {step.index if self.redraw else 0}".encode())
@@ -105,43 +120,54 @@ class Redundancy(Selector):
         number = fitting(height, width, self.patches, self.side, of)
         return [(max(number >> i, 1), ratio) for i, ratio in enumerate((self.ratio, *self.hierarchy))]
 
-    def cells(self, look: Look, features: torch.Tensor, key: str) -> Redundant:
-        """Cells of a grid dropped level by level, of features ``(problems, cells, width)``."""
-        grid = look.grid
+    def groups(self, height: int, width: int, number: int, depth: int = 1, keepers: int = 1) -> Groups:
+        """Groups of a patch, of ``number`` patches per side of a grid; the units of a group take turns as at the first level."""
+        finest = self.levels(height, width, self.ratio)[0][0]
+        fine = (height // finest, width // finest) if self.turns > 1 else None
+        return grouped(height // number, width // number, self.side, depth, keepers, self.turns, fine)
+
+    def cells(self, look: Look, features: torch.Tensor, depth: int = 1) -> Redundant:
+        """Cells of ``depth`` grids dropped level by level, of features ``(problems, depth * cells, width)``."""
+        height, width = look.grid.height, look.grid.width
         found = Redundant.none(features.shape[0], features.shape[1], features.device, self.fills)
-        for number, ratio in self.levels(grid.height, grid.width, self.ratio):
-            groups = grouped(grid.height // number, grid.width // number, self.side)
-            cut = tiles(grid.height, grid.width, number).to(features.device)
+        for number, ratio in self.levels(height, width, self.ratio):
+            groups = self.groups(height, width, number, depth)
+            cut = tiles(height, width, number, depth).to(features.device)
             part = found.part(cut)
-            stay = look.old(key, self.max_age, found.dropped)
             part = part.drop(
                 features[:, cut].flatten(0, 1),
                 groups,
                 groups.most(ratio, part.count),
                 look.lottery(groups.units),
-                None if stay is None else stay[:, cut].flatten(0, 1),
+                look.turn,
                 look.votes(len(features), self.aligned),
             )
             found = found.whole(part, cut)
-        look.grow(key, self.max_age, found.dropped)
         return found
 
-    def between(self, look: Look, found: Redundant) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each cell all cells of its group, and weights: the mean of those that stay. ``(problems, cells, m)``."""
-        grid, device = look.grid, found.dropped.device
-        group = squares(grid.height, grid.width, self.side)
-        order = group.argsort(stable=True)
-        most = int(torch.bincount(group).max())
-        first = torch.searchsorted(group[order].contiguous(), group)
-        size = torch.bincount(group)[group]
-        places = first[:, None] + torch.arange(most)
-        inside = torch.arange(most) < size[:, None]
-        members = order[places.clamp_max(len(order) - 1)].to(device).expand(len(found.dropped), -1, -1)
-        stays = ~found.dropped.gather(1, members.flatten(1)).view_as(members) & inside.to(device)
-        weights = stays / stays.sum(-1, keepdim=True).clamp_min(1)
-        own = torch.arange(members.shape[1], device=device)[:, None] == members
-        weights = torch.where(found.dropped[..., None], weights, own.to(weights.dtype))
-        return members, weights
+    def stands(self, ids: torch.Tensor, found: Redundant, number: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """What stands for each of the units ``ids``, ``(batch, problems, units)``, of which ``found`` tells in groups ``number``:
+        ``(batch, problems, units, m)`` of those, and weights if there are more than one."""
+        if found.match is None:
+            return None, None
+        if self.stand_in != "between":
+            return ids.gather(2, found.match.view_as(ids))[..., None], None
+        members, weights = between(number, found.dropped)
+        size = (*ids.shape, members.shape[-1])
+        return ids.gather(2, members.reshape(*ids.shape[:2], -1)).view(size), weights.view(size)
+
+
+def between(number: torch.Tensor, dropped: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each unit all of its group, ``(problems, units, m)``, and weights: the mean of those that stay."""
+    size = torch.bincount(number)
+    order, first = number.argsort(stable=True), (size.cumsum(0) - size)[number]
+    places = torch.arange(int(size.max()))
+    inside = places < size[number][:, None]
+    members = order[(first[:, None] + places).clamp_max(len(order) - 1)].to(dropped.device).expand(len(dropped), -1, -1)
+    stays = ~dropped.gather(1, members.flatten(1)).view_as(members) & inside.to(dropped.device)
+    own = torch.arange(members.shape[1], device=dropped.device)[:, None] == members
+    mean = stays / stays.sum(-1, keepdim=True).clamp_min(1)
+    return members, torch.where(dropped[..., None], mean, own.to(mean.dtype))
 
 
 class Look:
@@ -150,7 +176,10 @@ class Look:
     Attributes:
         film: features, ``(batch, frames, cells, width)``.
         ids: the rows at those places, ``(batch, frames, cells)``.
-        ages: steps for which units were dropped in a row, by name.
+        lottery: numbers for so many units: the highest stay.
+        turn: how often the site was looked at before.
+        together: whether all sequences must keep the same places.
+        note: what a selector could not do here, as a sentence; it may be written to.
     """
 
     def __init__(
@@ -160,28 +189,17 @@ class Look:
         grid: Grid,
         site: Site,
         lottery: Callable[[int], torch.Tensor],
-        ages: dict[Any, torch.Tensor],
+        turn: int,
         together: bool,
     ):
         self.film, self.ids, self.grid, self.site, self.lottery = film, ids, grid, site, lottery
-        self.ages, self.together = ages, together
+        self.turn, self.together, self.note = turn, together, ""
 
     def votes(self, problems: int, aligned: bool) -> int:
         """How many parts of so many problems, which are sorted by the batch first, must drop the same."""
-        if self.together:
-            return problems
+        if self.together:  # of a film in one sequence each frame has a part of the table to itself
+            return self.grid.batch if self.grid.along == "film" else problems
         return 2 if aligned and self.grid.guided and problems % 2 == 0 else 1
-
-    def old(self, key: str, limit: int | None, like: torch.Tensor) -> torch.Tensor | None:
-        """Which units have been dropped too often."""
-        ages = self.ages.get((key, self.site.name))
-        return ages >= limit if limit is not None and ages is not None and ages.shape == like.shape else None
-
-    def grow(self, key: str, limit: int | None, dropped: torch.Tensor) -> None:
-        if limit is not None:
-            before = self.ages.get((key, self.site.name))
-            before = 0 if before is None or before.shape != dropped.shape else before
-            self.ages = {**self.ages, (key, self.site.name): torch.where(dropped, before + 1, 0)}
 
 
 __all__ = ["Box", "Look", "Ratio", "Redundancy"]

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import torch
 
+from omnicache.errors import OmniCacheError
 from omnicache.policy import value
 from omnicache.schema import Range
 from omnicache.selectors.base import Box, Look, Redundancy
-from omnicache.selectors.matching import Groups, Redundant, refuse, tiles
+from omnicache.selectors.matching import Redundant, in_rows, tiles
 
 
 @value
@@ -25,16 +26,28 @@ class Frames(Redundancy):
     neighbours: Annotated[int, Range(2)] | None = None
 
     def __post_init__(self) -> None:
-        if self.neighbours is not None:
-            refuse("frames", self.ratio, 1 - 1 / self.neighbours, f"one of each {self.neighbours} neighbours stays")
+        if self.max_age is not None and self.hierarchy:
+            raise OmniCacheError(
+                "After frames were dropped once it is not known whose turn it is: give max_age to frames without a hierarchy."
+            )
+        left = 1.0
+        for ratio in (self.ratio, *self.hierarchy):
+            size = self.neighbours or self._size(ratio / left)
+            self.refuse("frames", ratio / left, size)
+            left -= ratio
+
+    @staticmethod
+    def _size(ratio: float) -> int:
+        """Frames of a group that let so large a share of them go."""
+        return max(2, math.ceil(1 / (1 - ratio) - 1e-9)) if ratio < 1 else 2
 
     def find(self, look: Look) -> Box:
-        film, ids = look.film, look.ids
+        film, ids, total = look.film, look.ids, look.film.shape[1]
         now = torch.arange(look.grid.entries * look.grid.rows, device=ids.device)  # for each row the one that stands for it
         whole = look.site.kind == "cross_attention"
         levels = [(1, self.ratio)] if whole else self.levels(look.grid.height, look.grid.width)
         for i, (number, ratio) in enumerate(levels):
-            kept, match = self._drop(look, film, number, ratio)
+            kept, match = self._drop(look, film, number, ratio * total / film.shape[1])
             if match is not None:
                 now = now.scatter(0, ids.flatten(), ids.gather(1, match).flatten())[now]
             ids = ids.gather(1, kept)
@@ -47,21 +60,18 @@ class Frames(Redundancy):
     def _drop(self, look: Look, film: torch.Tensor, number: int, ratio: float) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One level: for each cell the frames that stay, ``(batch, frames', cells)``, and for each frame the one that it is now."""
         batch, frames, cells, _ = film.shape
-        size = self.neighbours or max(2, math.ceil(1 / (1 - ratio)) if ratio < 1 else frames)
-        groups = Groups(torch.arange(frames, device="cpu") // size)
+        size = self.neighbours or self._size(ratio)
+        groups = in_rows(frames, size, self.turns)
         cut = tiles(look.grid.height, look.grid.width, number).to(film.device)
         parts = film[:, :, cut] if number > 1 else film[:, :, None]
-        key = f"frames {number}"
-        none = Redundant.none(batch * len(cut), frames, film.device, self.fills)
-        found = none.drop(
+        found = Redundant.none(batch * len(cut), frames, film.device, self.fills).drop(
             parts.movedim(2, 1).reshape(batch * len(cut), frames, -1),
             groups,
             groups.most(ratio),
             look.lottery(frames),
-            look.old(key, self.max_age, none.dropped),
+            look.turn,
             look.votes(batch, self.aligned),
         )
-        look.grow(key, self.max_age, found.dropped)
         patch = torch.arange(len(cut), device=cut.device).repeat_interleave(cells // len(cut))[cut.flatten().argsort()]
 
         def of_cells(which: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,9 @@ class LinearGate(Selector):
         if len(self.weights.shape) != 2:
             raise OmniCacheError(f"LinearGate: option weights: a vector for each step is needed, not {self.weights}.")
 
+    def for_steps(self, total: int) -> LinearGate:
+        raise OmniCacheError(f"gates that are fitted to {self.weights.shape[0]} steps hold for no others")
+
     def logits(self, step: Step, x: torch.Tensor) -> torch.Tensor | None:
         """The gate before its sigmoid, by sample, of ``x`` ``(samples, rows, width)``; None where it was not fitted for this."""
         steps, width = self.weights.shape

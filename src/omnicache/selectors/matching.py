@@ -40,10 +40,14 @@ class Groups:
     Attributes:
         number: ``(units,)``, the group of each unit, from 0 on.
         keepers: how many of each group stay.
+        turn: ``(units,)``, when it is a unit's turn to stay, of ``turns``; None where nobody must take turns.
+        turns: after so many it begins anew.
     """
 
     number: torch.Tensor
     keepers: int = 1
+    turn: torch.Tensor | None = None
+    turns: int = 1
 
     @property
     def units(self) -> int:
@@ -51,26 +55,37 @@ class Groups:
 
     @cached_property
     def staying(self) -> int:
-        """How many units stay in all."""
-        return int(torch.bincount(self.number).clamp_max(self.keepers).sum())
+        """How many units stay in all, at the turn at which most do."""
+        return max(map(self.staying_at, range(self.turns)))
+
+    def staying_at(self, turn: int) -> int:
+        stay = torch.bincount(self.number).clamp_max(self.keepers)
+        if self.turn is not None:
+            stay = stay.maximum(torch.bincount(self.number[self.turn == turn % self.turns], minlength=self.count))
+        return int(stay.sum())
 
     def most(self, ratio: float, dropped: int = 0) -> int:
         """``ratio`` of the units as a number, or as many as can go when ``dropped`` are gone: groups at an edge are small."""
         return min(int(ratio * self.units + 1e-9), self.units - dropped - self.staying)
 
-    def drawn(self, luck: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The units that stay, the luckiest of their groups, ``(..., staying)``, and the others, ascending.
+    def drawn(self, luck: torch.Tensor, turn: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The units that stay, ``(..., staying)``, those whose turn it is and the luckiest of their groups; the others, ascending.
 
         ``luck`` is ``(..., units)``, numbers all different in a group; units with less than 0 cannot stay, and come last.
         """
         where = self.number.to(luck.device).expand_as(luck)
-        left, stays = luck, torch.zeros_like(luck, dtype=torch.bool)
+        stays = torch.zeros_like(luck, dtype=torch.bool)
+        if self.turn is not None:
+            stays = stays | (self.turn == turn % self.turns).to(luck.device)
+            luck = torch.where(stays, luck + self.units, luck)
+        left = luck
         for _ in range(self.keepers):
             best = left.new_full((*left.shape[:-1], self.count), -1).scatter_reduce(-1, where, left, "amax")
             won = (left == best.gather(-1, where)) & (left >= 0)
             stays, left = stays | won, torch.where(won, -1, left)
         order = torch.where(stays, 0, torch.where(luck < 0, 2, 1)).argsort(dim=-1, stable=True)
-        return order[..., : self.staying], order[..., self.staying :]
+        count = self.staying_at(turn)
+        return order[..., :count], order[..., count:]
 
     @cached_property
     def count(self) -> int:
@@ -117,7 +132,7 @@ class Redundant:
         groups: Groups,
         count: int,
         lottery: torch.Tensor,
-        stay: torch.Tensor | None = None,
+        turn: int = 0,
         vote: int = 1,
     ) -> Redundant:
         """Drop ``count`` more units: those most like the destinations of all groups (R0).
@@ -127,22 +142,20 @@ class Redundant:
             groups: of the units.
             count: at most ``groups.most(...)``.
             lottery: ``(units,)``, numbers all different: in each group the highest are the destinations.
-            stay: ``(problems, units)``: these go only when all others are gone.
+            turn: of the groups; whose turn it is stays.
             vote: so many consecutive parts of the problems drop the same units, by the mean of their similarities.
         """
         if count == 0:
             return self
         problems, device = len(features), features.device
         # Before anything is dropped the same units stay of all problems, which is found on the host.
-        drawn = groups.drawn(torch.where(self.dropped, -1, lottery.to(device)) if self.count else lottery)
+        drawn = groups.drawn(torch.where(self.dropped, -1, lottery.to(device)) if self.count else lottery, turn)
         target, source = (units.to(device) for units in drawn)
         source = source[..., : source.shape[-1] - self.count]
         alike, which = most_alike(_rows(features, source), _rows(features, target))
         target, source = target.expand(problems, -1), source.expand(problems, -1)
         if vote > 1:
             alike = alike.unflatten(0, (vote, -1)).mean(0).repeat(vote, 1)
-        if stay is not None:
-            alike = alike.masked_fill(stay.gather(1, source), -torch.inf)
         out = alike.argsort(dim=1, descending=True, stable=True)[:, :count]
         gone = source.gather(1, out)
         match = self.match
@@ -192,16 +205,48 @@ def squares(height: int, width: int, side: int, frames: int = 1, depth: int = 1)
 
 
 @constant
-def grouped(height: int, width: int, side: int, frames: int = 1, depth: int = 1, keepers: int = 1) -> Groups:
-    """``squares`` as groups."""
-    return Groups(squares(height, width, side, frames, depth), keepers)
+def grouped(
+    height: int,
+    width: int,
+    side: int,
+    depth: int = 1,
+    keepers: int = 1,
+    turns: int = 1,
+    fine: tuple[int, int] | None = None,
+) -> Groups:
+    """``squares`` of ``depth`` frames as groups. With ``turns``, the units of each group take turns, the same in all frames and, of
+    patches of ``fine`` (height, width), after they were joined."""
+    number = squares(height, width, side, depth, depth)
+    if turns == 1:
+        return Groups(number, keepers)
+    high, wide = fine or (height, width)
+    place = ranks(squares(high, wide, side)).view(high, wide)
+    turn = place.repeat(-(-height // high), -(-width // wide))[:height, :width].flatten().repeat(depth)
+    return Groups(number, keepers, turn % turns, turns)
 
 
 @constant
-def tiles(height: int, width: int, number: int) -> torch.Tensor:
-    """Cells of a grid by ``number x number`` patches, ``(number ** 2, cells of a patch)``."""
+def in_rows(units: int, size: int, turns: int = 1) -> Groups:
+    """Neighbours by ``size``."""
+    number = torch.arange(units, device="cpu") // size
+    return Groups(number) if turns == 1 else Groups(number, 1, ranks(number) % turns, turns)
+
+
+def ranks(number: torch.Tensor) -> torch.Tensor:
+    """The place of each unit in its group, from 0 on."""
+    order = number.argsort(stable=True)
+    sizes = torch.bincount(number)
+    return torch.empty_like(order).scatter(
+        0, order, torch.arange(len(order), device="cpu") - (sizes.cumsum(0) - sizes)[number[order]]
+    )
+
+
+@constant
+def tiles(height: int, width: int, number: int, depth: int = 1) -> torch.Tensor:
+    """Cells of ``depth`` grids by ``number x number`` patches, ``(number ** 2, depth * cells of a patch)``."""
     cells = torch.arange(height * width, device="cpu").view(number, height // number, number, width // number)
-    return cells.transpose(1, 2).reshape(number**2, -1)
+    of_one = cells.transpose(1, 2).reshape(number**2, -1)
+    return torch.cat([of_one + frame * height * width for frame in range(depth)], dim=1)
 
 
 def fitting(height: int, width: int, number: int, side: int, ratio: float = 0.0) -> int:

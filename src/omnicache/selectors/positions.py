@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import torch
+
 from omnicache.policy import value
 from omnicache.selectors.base import Box, Look, Redundancy
 
@@ -13,12 +15,14 @@ class Positions(Redundancy):
 
     def find(self, look: Look) -> Box:
         batch, frames, cells, _ = look.film.shape
-        found = self.cells(look, look.film.transpose(1, 2).flatten(2), "positions")
-        kept = look.ids.gather(2, found.kept[:, None].expand(-1, frames, -1))
-        if self.stand_in != "between":
-            stand = None if found.match is None else look.ids.gather(2, found.match[:, None].expand(-1, frames, -1))[..., None]
-            return kept, stand, None
-        places, weights = self.between(look, found)
-        flat = places.flatten(1)[:, None].expand(-1, frames, -1)
-        size = (batch, frames, cells, -1)
-        return kept, look.ids.gather(2, flat).view(size), weights[:, None].expand(size)
+        found = self.cells(look, look.film.transpose(1, 2).flatten(2))
+        places = torch.arange(cells, device=look.ids.device).expand(batch, 1, -1)
+        number = self.groups(look.grid.height, look.grid.width, 1).number
+
+        def in_all(which: torch.Tensor) -> torch.Tensor:
+            """Rows of those positions, frame by frame."""
+            return look.ids.gather(2, which.reshape(batch, 1, -1).expand(-1, frames, -1)).view(batch, frames, *which.shape[2:])
+
+        stand, weights = self.stands(places, found, number)
+        kept = in_all(found.kept[:, None])
+        return kept, None if stand is None else in_all(stand), None if weights is None else weights.expand(-1, frames, -1, -1)

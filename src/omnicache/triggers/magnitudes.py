@@ -7,6 +7,8 @@ from omnicache.policy import Decision, Moment, Remark, Seen, Trigger, value
 from omnicache.schema import Range
 from omnicache.triggers._crossed import crossed
 
+Ratio = Annotated[float, Range(0)]
+
 
 @value
 class Magnitudes(Trigger):
@@ -21,7 +23,7 @@ class Magnitudes(Trigger):
         strict: whether a sum of just ``threshold`` is computed, as released for some models.
     """
 
-    ratios: tuple[float, ...]
+    ratios: tuple[Ratio, ...]
     threshold: float = 0.12
     longest: Annotated[int, Range(0)] = 4
     strict: bool = False

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from omnicache.fingerprint import shape_seen
 from omnicache.integrations.pipelines import as_call, denoisers
 from omnicache.kept.shelf import Shelf
 from omnicache.kept.store import Store
+from omnicache.measure.bench.work import Clock
 from omnicache.measure.likeness import EQUAL, likeness
 from omnicache.measure.speed import speed
+from omnicache.now import now
 from omnicache.plan import Plan
 
 PAIRS = 5
@@ -31,6 +33,8 @@ class Gauge:
 
     Attributes:
         place: that folder: another one for other weights, schedulers, inputs, arguments, machines or sources.
+        clock: the seconds of all that a search has asked for, whichever process has measured it, so that every one that goes on
+            from here has as much time left as one that was never interrupted.
     """
 
     def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path):
@@ -39,32 +43,46 @@ class Gauge:
         assert self._shelf.place is not None
         self.place = self._shelf.place
         self.store = Store(self.place / "figures.jsonl")
+        self.clock = Clock()
 
     def likeness(self, key: str, plan: Plan, which: Sequence[int]) -> tuple[list[float], int]:
         """PSNR of inputs, in dB against the uncached ones, and the most bytes that a run held."""
         found, held = [], 0
         for i in which:
-            row = self.store.get(f"psnr {key} {i}")
-            if row is None:
-                with omnicache.cache(self.pipe, plan) as run:
-                    made = self.draw(i)
-                db = float(likeness(made, self.uncached(i)).mean())
-                idle = db == EQUAL and set(run.computed) <= {"#"}
-                row = self.store.put(f"psnr {key} {i}", {"psnr": db, "bytes": run.cache_bytes, "idle": idle})
+            self.once(f"uncached {i}", lambda i=i: self.uncached(i))
+            row = self._kept(f"psnr {key} {i}", lambda i=i: self._compared(plan, i))
             found.append(row["psnr"])
             held = max(held, row["bytes"])
         return found, held
+
+    def _compared(self, plan: Plan, i: int) -> dict[str, Any]:
+        with omnicache.cache(self.pipe, plan) as run:
+            made = self.draw(i)
+        db = float(likeness(made, self.uncached(i)).mean())
+        return {"psnr": db, "bytes": run.cache_bytes, "idle": db == EQUAL and not any(s.trace.reused for s in run.sessions)}
 
     def idle(self, key: str, which: Sequence[int]) -> bool:
         """Whether nothing was reused in any of these runs, which :meth:`likeness` has drawn."""
         return all((self.store.get(f"psnr {key} {i}") or {}).get("idle", False) for i in which)
 
-    def speedup(self, key: str, plan: Plan, i: int = 0) -> dict[str, Any]:
+    def speedup(self, key: str, plan: Plan, i: int) -> dict[str, Any]:
         """See ``measure.speed``; on one input."""
-        known = self.store.get(f"speed {key} {i}")
-        if known is None:
-            known = self.store.put(f"speed {key} {i}", speed(self.pipe, lambda: self.draw(i), plan, PAIRS))
-        return known
+        return self._kept(f"speed {key} {i}", lambda: speed(self.pipe, lambda: self.draw(i), plan, PAIRS))
+
+    def once(self, what: str, do: Callable[[], Any]) -> None:
+        """Do what leaves its result elsewhere. Where an earlier process has done it, its seconds are counted and that is all."""
+        self._kept(f"done {what}", lambda: (do(), {})[1])
+
+    def _kept(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The figures of a key, measured if they are not known. The seconds that they took are kept with them and count once; those
+        of what fails, and so is tried again by a later process, count there."""
+        row, began = self.store.get(key), now()
+        try:
+            row = row or self.store.put(key, {**measure(), "took": now() - began})
+            return row
+        finally:
+            if key not in self.clock.took:
+                self.clock.add(key, now() - began if row is None else row["took"])
 
     @property
     def latents(self) -> dict[str, Any]:

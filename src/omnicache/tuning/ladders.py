@@ -2,65 +2,100 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import omnicache
 from omnicache import registry
 from omnicache.api import calibrate
 from omnicache.calibrate.optimal import Course
+from omnicache.calibrate.steps.shortest import among
 from omnicache.errors import OmniCacheError
 from omnicache.guards import Guards
 from omnicache.kept.plans import kept_plan
 from omnicache.plan import Plan
+from omnicache.tuning.compositions import Inside
+from omnicache.tuning.gauge import Gauge
 
 OURS = "omnicache-optimal"
+NOTHING: Inside = {}
+PROBES = 2
+"""Inputs that the growth of errors is measured on."""
 
 
 class Optimal:
     """``omnicache-optimal`` with every number of computed steps. Measured once, and each plan kept once it is made.
 
     Args:
+        gauge: has the pipeline, a folder for plans, and the clock.
         inputs: to fit on.
-        folder: for plans.
+
+    Attributes:
+        most: steps that it can compute and still be a cache: of long runs not every step may be chosen.
     """
 
-    def __init__(self, pipe: Any, inputs: Sequence[Any], call: Mapping[str, Any], folder: Path, progress: bool, steps: int):
-        self.pipe, self.inputs, self.call, self.folder, self.progress = pipe, inputs, dict(call), folder, progress
-        self.steps = steps
-        self._course: Course | None = None
+    def __init__(self, gauge: Gauge, inputs: Sequence[Any], call: Mapping[str, Any], progress: bool, steps: int):
+        self.gauge, self.pipe, self.inputs, self.call, self.progress = gauge, gauge.pipe, inputs, dict(call), progress
+        self.steps, self.most = steps, min(steps - 1, len(among(steps)))
+        self._measured: Course | None = None
 
-    def label(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> str:
-        return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {told(inside, options or {})} inside" if inside else "")
+    def label(self, computed: int, inside: Inside = NOTHING) -> str:
+        within = " + ".join(told(name, options) for name, options in inside.items())
+        return f"{OURS}, {computed} of {self.steps} steps computed" + (f", {within} inside" if inside else "")
 
-    def plan(self, computed: int, inside: str = "", options: Mapping[str, Any] | None = None) -> Plan:
-        """With so many computed steps, and a method with its options inside them.
+    def plan(self, computed: int, inside: Inside = NOTHING) -> Plan:
+        """With so many computed steps, and methods with their options inside them.
 
         Raises:
-            OmniCacheError: that method does not apply.
+            OmniCacheError: one of those methods does not apply.
         """
-        name = "-".join([str(computed), *([inside, *(f"{v:g}" for v in (options or {}).values())] if inside else [])])
-        return kept_plan(self.folder / f"{OURS}-{name}.plan.json", lambda: self._made(computed, inside, options or {}))
+        parts = [part for name, options in inside.items() for part in (name, *(f"{v:g}" for v in options.values()))]
+        name = "-".join([str(computed), *parts])
+        path = self.gauge.place / "plans" / f"{OURS}-{name}.plan.json"
+        if not path.exists():
+            self._within(inside)  # before anything is drawn: it may not apply
+        self.gauge.once("course", self._course)
+        if not path.exists():
+            self._course()  # what an earlier process has measured is measured again, and does not count again
 
-    def _made(self, computed: int, inside: str, options: Mapping[str, Any]) -> Plan:
-        within = _plan(self.pipe, inside, options) if inside else None  # before anything is drawn: it may not apply
-        if self._course is None:
-            self._course = Course(self.pipe, self.inputs, self.call, self.progress)
-        asked = {"reuse": 1 - computed / self.steps, "measured": self._course, "inside": within, **self.call}
+        def kept() -> Plan:
+            return kept_plan(path, lambda: self._made(computed, inside))
+
+        self.gauge.once(path.name, kept)
+        return kept()
+
+    def _course(self) -> Course:
+        """What every plan is made of."""
+        if self._measured is None:
+            self._measured = Course(self.pipe, self.inputs, self.call, self.progress)
+            self._measured.schedules(1, PROBES)  # all of it now, so that no plan pays for another
+        return self._measured
+
+    def _within(self, inside: Inside) -> Plan | None:
+        plans = [plan_for(self.pipe, name, options) for name, options in inside.items()]
+        return functools.reduce(operator.add, plans) if plans else None
+
+    def _made(self, computed: int, inside: Inside) -> Plan:
+        within = self._within(inside)
+        asked = {"reuse": 1 - computed / self.steps, "probes": PROBES, "measured": self._course(), "inside": within, **self.call}
         return calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
 
 
 def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], Plan]]]:
     """All settings of methods that need no calibration, each with its label."""
     for name in names:
-        entry = registry.get(name)
-        for options in entry.settings:
-            if entry.calibrates(options):
-                continue
-            yield told(name, options), lambda name=name, options=options: _plan(pipe, name, options)
+        for options in registry.get(name).settings:
+            if not registry.get(name).calibrates(options):
+                yield told(name, options), lambda name=name, options=options: plan_for(pipe, name, options)
+
+
+def calibrated(names: Iterable[str]) -> list[str]:
+    """Those of these methods of which a setting must be calibrated: :func:`others` has none of it."""
+    return [name for name in names if any(map(registry.get(name).calibrates, registry.get(name).settings))]
 
 
 def told(name: str, options: Mapping[str, Any]) -> str:
@@ -72,7 +107,7 @@ def guarded(plan: Plan, guards: Guards | None) -> Plan:
     return plan if guards is None else replace(plan, guards=guards)
 
 
-def _plan(pipe: Any, name: str, options: Mapping[str, Any]) -> Plan:
+def plan_for(pipe: Any, name: str, options: Mapping[str, Any]) -> Plan:
     """With what is known for the pipeline's model.
 
     Raises:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +17,15 @@ from omnicache.calibrate.progress import progress as bar
 from omnicache.errors import FAILURES, OmniCacheError, failed, warn
 from omnicache.fingerprint import made_for
 from omnicache.integrations.pipelines import check_inputs, split_call
+from omnicache.measure.likeness import EQUAL
 from omnicache.measure.quality import mean95
 from omnicache.plan import Plan
-from omnicache.tuning.compositions import COUNT, compose
+from omnicache.tuning.compositions import COUNT, INSIDE, Inside, boldest, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
-from omnicache.tuning.ladders import OURS, Optimal, guarded, others, steps_of
+from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, plan_for, steps_of, told
 from omnicache.tuning.trial import Trial, mean_and_error
+from omnicache.words import some
 
 AUTO = (OURS, "taylorseer", "fewer-steps")
 FITTED = 4
@@ -49,22 +50,38 @@ class Tuning:
     Attributes:
         by: inputs that plans are chosen by. Nothing was fitted on them, or plans would seem better than they are.
         held: inputs that nothing is chosen by.
+        refused: what could not be tried, with why.
+        left_out: what there was no time for.
     """
 
-    def __init__(self, pipe: Any, inputs: Sequence[Any], goal: Goal, call: Mapping[str, Any], folder: Path, progress: bool):
-        self.goal, self.progress, self.steps = goal, progress, steps_of(pipe, call)
+    def __init__(
+        self,
+        pipe: Any,
+        inputs: Sequence[Any],
+        goal: Goal,
+        call: Mapping[str, Any],
+        folder: Path,
+        progress: bool,
+        seconds: float,
+    ):
+        self.goal, self.progress, self.seconds, self.steps = goal, progress, seconds, steps_of(pipe, call)
         self.gauge = Gauge(pipe, inputs, call, folder)
         fitted, self.by, self.held = parts(len(inputs))
         fitted = inputs[:fitted]
-        self.optimal = Optimal(
-            pipe, fitted, {**call, "num_inference_steps": self.steps}, self.gauge.place / "plans", progress, self.steps
-        )
+        self.optimal = Optimal(self.gauge, fitted, {**call, "num_inference_steps": self.steps}, progress, self.steps)
         self.trials: dict[str, Trial] = {}
         self.refused: dict[str, str] = {}
+        self.left_out: list[str] = []
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up, counted by what the figures took, so that an interruption changes nothing about it."""
+        return self.gauge.clock.spent >= self.seconds
 
     def solve(self) -> None:
-        """Our own method: more computed steps are slower and likelier, so the goal is between two of them."""
-        low, high = 1, self.steps - 1
+        """Our own method: more computed steps are slower and likelier, so the goal is between two of them, which a few plans tell;
+        those beside it are looked at if there is time."""
+        low, high = 1, self.optimal.most
         if self.goal.like is not None:
             while low < high:
                 middle = (low + high) // 2
@@ -80,17 +97,24 @@ class Tuning:
                     low = middle
                 else:
                     high = middle - 1
-        for computed in {low - 1, low, low + 1} & set(range(1, self.steps)):
-            self._own(computed)
+        self._own(low)
+        for computed in (low - 1, low + 1):
+            if 1 <= computed <= self.optimal.most:
+                if self.late:
+                    self.left_out.append(self.optimal.label(computed))
+                else:
+                    self._own(computed)
 
-    def screen(self, names: Sequence[str], enough: Callable[[], bool]) -> None:
+    def screen(self, names: Sequence[str]) -> None:
         """Other methods: each setting on two inputs, and those that may do on all; if none does, the likest, to be told of."""
+        self.refused |= dict.fromkeys(calibrated(names), f"Of methods that must be calibrated only {OURS} is searched.")
         listed = list(others(self.gauge.pipe, names))
         passed_over: list[tuple[float, str, Plan]] = []
         with bar("other methods ", len(listed), self.progress) as done:
-            for label, make in listed:
+            for at, (label, make) in enumerate(listed):
                 done()
-                if enough():
+                if self.late:
+                    self.left_out += [label for label, _ in listed[at:]]
                     return
                 with self._told(label):
                     plan = guarded(make(), self.goal.guards)
@@ -105,30 +129,69 @@ class Tuning:
             with self._told(label):
                 self._trial(label, plan)
 
-    def compose(self, enough: Callable[[], bool]) -> None:
+    def compose(self) -> None:
         """Our own method with others inside its computed steps."""
-        own = [c for c in range(1, self.steps) if self.optimal.label(c) in self.trials]
-        reached = [c for c in own if self.goal.reached(self.trials[self.optimal.label(c)])]
-        if not reached or self.goal.memory is not None:  # what is inside is kept, too
+        if self.goal.memory is not None:
+            self.refused["compositions"] = "What is inside is kept, too, so none is tried within a limit of memory."
             return
-        best = min(reached) if self.goal.like is not None else max(reached)
+        enough_of = self.goal.alike if self.goal.like is not None else self.goal.fast  # it is to get faster, and gets less like
+        own = {c: t for c in range(1, self.optimal.most + 1) if (t := self.trials.get(self.optimal.label(c))) is not None}
+        good = [c for c, trial in own.items() if enough_of(trial)]
+        if not good:
+            self.refused["compositions"] = f"No number of computed steps of {OURS} is enough, and what is inside costs likeness."
+            return
+        if self.late:
+            self.left_out.append(f"{COUNT} compositions")
+            return
+        best = min(good) if self.goal.like is not None else max(good)
         try:
             with bar("compositions  ", COUNT, self.progress) as done:
-                compose(self.steps, best, lambda *asked: (done(), self._score(*asked))[1], enough)
+                score = lambda *asked: (done(), self._score(*asked))[1]  # noqa: E731
+                left = compose(self.optimal.most, best, self._acting(), score, lambda: self.late)
+            self.left_out += [f"{left} compositions"] * (left > 0)
         except OmniCacheError as no:
             self.refused["compositions"] = str(no)
 
-    def _score(self, computed: int, inside: str, options: dict[str, Any]) -> float | None:
+    def _acting(self) -> list[str]:
+        """Of what may be inside that which reuses something here when it is alone: of guidance, nothing where there is none."""
+        found = []
+        for name in INSIDE:
+            with self._told(f"{name} inside"):
+                options = boldest(name)
+                self.gauge.likeness(told(name, options), plan_for(self.gauge.pipe, name, options), self.by[:1])
+                if self.gauge.idle(told(name, options), self.by[:1]):
+                    raise OmniCacheError("It reuses nothing here.")
+                found.append(name)
+        return found
+
+    def _refuse_idle(self, key: str, plan: Plan, inside: Inside) -> None:
+        """Refuse a composition that draws the same without one of the methods inside: it is another one under a longer name.
+
+        Raises:
+            OmniCacheError: it does.
+        """
+        whole, _ = self.gauge.likeness(key, plan, self.by[:1])
+        for name, options in inside.items():
+            own = plan_for(self.gauge.pipe, name, options).policies
+            rest = replace(plan, policies=tuple(p for p in plan.policies if p not in own))
+            if self.gauge.likeness(f"{key}, without {name}", rest, self.by[:1])[0] == whole:
+                raise OmniCacheError(f"Inside the computed steps {name} reuses nothing.")
+
+    def _score(self, computed: int, inside: Inside) -> float | None:
         """Speed of what is like enough, or likeness of what is fast enough; below 0 what is neither, and what is far from like
-        enough on the first inputs is not timed. None of what cannot be."""
-        label = self.optimal.label(computed, inside, options)
-        like, fast = self.goal.like, self.goal.speedup
+        enough on the first inputs, or the same as without anything inside, is not timed. None of what breaks."""
+        label = self.optimal.label(computed, inside)
+        key, like, fast = self._key(label), self.goal.like, self.goal.speedup
         with self._told(label):
-            plan = guarded(self.optimal.plan(computed, inside, options), self.goal.guards)
-            if like is not None:
-                first, _ = self.gauge.likeness(self._key(label), plan, self.by[:FIRST])
-                if (short := like - SCREEN - sum(first) / len(first)) > 0:
-                    return -SCREEN - short
+            try:
+                plan = guarded(self.optimal.plan(computed, inside), self.goal.guards)
+                first, _ = self.gauge.likeness(key, plan, self.by[:FIRST])
+                self._refuse_idle(key, plan, inside)
+            except OmniCacheError as no:  # of other steps it may be otherwise
+                self.refused[label] = str(no)
+                return -EQUAL
+            if like is not None and (short := like - SCREEN - sum(first) / len(first)) > 0:
+                return -SCREEN - short
             self._trial(label, plan)
         if (trial := self.trials.get(label)) is None:
             return None
@@ -157,7 +220,7 @@ class Tuning:
 
     def _fast(self, computed: int) -> float:
         plan = guarded(self.optimal.plan(computed), self.goal.guards)
-        return self.gauge.speedup(self._key(self.optimal.label(computed)), plan)["speedup"]["median"]
+        return self.gauge.speedup(self._key(self.optimal.label(computed)), plan, self.by[0])["speedup"]["median"]
 
     def _trial(self, label: str, plan: Plan) -> Trial:
         if label not in self.trials:
@@ -166,7 +229,7 @@ class Tuning:
             if self.gauge.idle(key, self.by):  # any speed would be an accident
                 within = "" if self.goal.memory is None else f" within {self.goal.memory}"
                 raise OmniCacheError(f"It reuses nothing{within}.")
-            fast = self.gauge.speedup(key, plan)["speedup"]["median"]
+            fast = self.gauge.speedup(key, plan, self.by[0])["speedup"]["median"]
             mean, error = mean_and_error(found)
             self.trials[label] = Trial(label, plan, mean, fast, held, error)
         return self.trials[label]
@@ -183,23 +246,28 @@ class Tuning:
         if not self.trials:
             why = " ".join(f"{label}: {no}" for label, no in self.refused.items()) or "There was no time for any."
             raise OmniCacheError(f"{self.goal} was not reached: nothing could be tried. {why}")
-        best = self.goal.best(list(self.trials.values()))
+        try:
+            best = self.goal.best(list(self.trials.values()))
+        except OmniCacheError as no:
+            late = f" There was no time for {some(self.left_out)}; a longer budget goes on from here." if self.left_out else ""
+            raise OmniCacheError(f"{no}{late}") from None
         each, held = self.gauge.likeness(self._key(best.label), best.plan, self.held)
         fast = self.gauge.speedup(self._key(best.label), best.plan, self.held[0])  # the fastest of many was lucky, too
         reached = {
             "goal": str(self.goal),
             "chosen": best.figures,
+            "inputs": len(self.by),
             "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held, "speedup": fast["speedup"]},
             "load": fast["load"],
             "tried": [t.figures for t in sorted(self.trials.values(), key=lambda t: -t.speedup)],
             "refused": self.refused,
+            "left_out": self.left_out,
         }
-        like, mean = self.goal.like, sum(each) / len(each)
-        if like is not None and mean < like:
+        said, asked = self.goal.missed(sum(each) / len(each), fast["speedup"]["median"])
+        if said:
             warn(
                 f"OmniCache: {self.goal} is missed on inputs that nothing was chosen by: on {len(each)} of them {best.label} "
-                f"reaches {mean:.1f} dB. Give more inputs than these {len(self.gauge.inputs)}, or ask for "
-                f"psnr={2 * like - mean:.1f}."
+                f"{' and '.join(said)}. Give more inputs than these {len(self.gauge.inputs)}, or ask for {' and '.join(asked)}."
             )
         return best.plan.with_measured(**{**best.plan.measured, "tuned": reached})
 
@@ -224,8 +292,7 @@ def tune(
         asked["output_type"] = "pt"
     wanted = AUTO if methods == "auto" else tuple(registry.METHODS) if methods == "all" else tuple(_names(methods))
     base = Path(folder) if folder is not None else _cache() / "tune"
-    began = time.monotonic()
-    tuning = Tuning(pipe, listed, goal, asked, base, progress)
+    tuning = Tuning(pipe, listed, goal, asked, base, progress, seconds)
     if OURS in wanted:
         try:
             tuning.solve()
@@ -233,15 +300,11 @@ def tune(
             if wanted == (OURS,):
                 raise
             tuning.refused[OURS] = str(no)
-
-    def enough() -> bool:
-        return time.monotonic() - began > seconds
-
-    tuning.screen([name for name in wanted if name not in (OURS, "none")], enough)
+    tuning.screen([name for name in wanted if name not in (OURS, "none")])
     if OURS in wanted:
-        tuning.compose(enough)
+        tuning.compose()
     plan = tuning.result()
-    found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}) | tuning.gauge.latents
+    found = made_for(pipe, {**asked, "num_inference_steps": tuning.steps}, listed) | tuning.gauge.latents
     return replace(plan, made_for={**plan.made_for, **found})
 
 

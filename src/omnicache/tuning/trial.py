@@ -25,8 +25,8 @@ class Trial:
     Attributes:
         label: what it is, in words.
         psnr: mean over the inputs that are chosen by, in dB.
-        error: the standard error of that mean.
-        speedup: of the denoiser, a median of interleaved pairs.
+        error: the standard error of that mean; 0 of one input, which tells nothing of it.
+        speedup: of the denoiser, a median of interleaved pairs, of one of those inputs.
         cache_bytes: the most that a run held.
     """
 

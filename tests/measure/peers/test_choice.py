@@ -102,6 +102,20 @@ def test_falling_short_on_held_out_inputs_comes_first():
     )
 
 
+@pytest.mark.parametrize(("high", "outcome"), [(30.0, "wins"), (29.9, "misses")])
+def test_a_mean_below_the_goal_is_a_miss_only_where_its_interval_is_too(high, outcome):
+    short = [one("tuned", "ours", 3, psnr=29.7, high=high), *CHOSEN[1:]]
+    found = verdict(short, [duel("peer", 1.5, 1.6, 1.7), duel("fewer steps", 1.9, 2, 2.1)], 30.0, "tuned")
+    assert found["outcome"] == outcome and "29.7 dB" in found["sentence"]
+
+
+def test_a_duel_that_came_to_nothing_says_why():
+    dead = {"goal": 30.0, "kind": "peer", "why": "Its process has ended."}
+    found = verdict(CHOSEN, [dead, duel("fewer steps", 1.9, 2, 2.1)], 30.0, "tuned")
+    assert found["outcome"] == "open"
+    assert found["sentence"].endswith("It was not measured against the best peer: Its process has ended.")
+
+
 def test_a_rival_for_which_there_was_no_time_leaves_it_open():
     found = verdict(CHOSEN, [duel("peer", 1.5, 1.6, 1.7)], 30.0, "tuned")
     assert found["outcome"] == "open"

@@ -74,3 +74,14 @@ def shortest(cost: torch.Tensor, computed: int) -> str:
 def weighed(cost: torch.Tensor, growth: Sequence[float], power: float) -> torch.Tensor:
     """Costs times what an error of the latents before each step grows to by the end, to some power."""
     return cost * torch.tensor(growth, dtype=cost.dtype) ** (2 * power)
+
+
+def alone(cost: torch.Tensor, marks: str) -> list[float]:
+    """The cost of each step of a schedule that is reused, by itself; of a computed one nothing. See :func:`jumps`."""
+    at = {place: i for i, place in enumerate(among(len(marks)))}
+    found, before, last = list[float](), 0, 0
+    for step, mark in enumerate(marks):
+        if mark == "#":
+            before, last = last, step
+        found.append(0.0 if mark == "#" else float(cost[at[before], at[last], step + 1]))
+    return found

@@ -54,6 +54,7 @@ class Contender:
         put: puts options onto the scene's freshly loaded pipeline. May raise whatever a peer raises.
         package: the distribution that it needs, which OmniCache itself never does; None if it needs none.
         neutral: options that must change no picture. Where they do, none of the contender's settings can be trusted on the model.
+        untried: what of it no setting stands for, and why; "" if nothing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Contender:
     put: Callable[[Scene, Mapping[str, Any]], Worn]
     package: str | None = None
     neutral: Mapping[str, Any] | None = None
+    untried: str = ""
 
     @property
     def version(self) -> str | None:

@@ -10,16 +10,17 @@ from omnicache import registry
 from omnicache.measure.bench.setting import FIRST, settings_of
 from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
+from omnicache.tuning.ladders import OURS, calibrated
 
 VALUES = 3
 """Of each method's main knob."""
+NAMES = [name for name in registry.METHODS if name not in FIRST]
 
 
 def _settings(scene: Scene) -> list[Setting]:
-    names = [name for name in registry.METHODS if name not in FIRST]
     return [
         Setting({"method": one.method, "options": dict(one.options)}, one.label)
-        for one in settings_of(names, VALUES)
+        for one in settings_of(NAMES, VALUES)
         if one.method not in FIRST and not registry.get(one.method).calibrates(one.options)
     ]
 
@@ -29,4 +30,5 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
     return Worn(off=lambda: omnicache.disable(scene.pipe))
 
 
-CONTENDER = Contender("omnicache, published methods", "ours", _settings, _put)
+UNTRIED = f"Must be calibrated, and are not tried: {', '.join(calibrated(name for name in NAMES if name != OURS))}."
+CONTENDER = Contender("omnicache, published methods", "ours", _settings, _put, untried=UNTRIED)

@@ -32,10 +32,11 @@ def result_of(
         ``verdicts``: for each goal an ``outcome`` and a ``sentence``, the worst first.
         ``chosen``: for each goal and contender the setting that was chosen on the ``tuning`` inputs, and its figures on ``held``
         ones; without a setting, its ``nearest``.
-        ``duels``: the tuned plan against the best of its rivals, directly.
+        ``duels``: the tuned plan against the best of its rivals, directly, or ``why`` not.
         ``rows``: every setting with its figures on the tuning inputs, and its ``state``: "measured", "nothing" (changed no
         picture and saved no time) or "refused" (``why`` is its own message).
-        ``contenders``: with version and how many settings; ``why`` where none was tried; ``left_out``, for lack of time.
+        ``contenders``: with version and how many settings; ``why`` where none was tried; ``left_out``, for lack of time;
+        ``untried``, what no setting stands for.
     """
     usual = zoo.call(spec.model)
     scale = next((value for key, value in usual.items() if key.endswith("guidance_scale")), None)
@@ -72,6 +73,7 @@ def result_of(
                     "settings": len(entry.rows),
                     "why": entry.why,
                     "left_out": entry.left_out,
+                    "untried": entry.contender.untried,
                 }
                 for entry in entries
             ],

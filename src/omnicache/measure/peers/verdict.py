@@ -8,9 +8,9 @@ from typing import Any
 CLEAR = 1.2
 """Times as fast as a rival that is asked for."""
 ORDER = ("misses", "loses", "even", "open", "ahead", "wins")
-"""What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs; "loses": a rival
-is faster; "even": not told apart from one; "open": there was no time to measure one; "ahead": faster than all, but not by
-:data:`CLEAR`; "wins": by that or more."""
+"""What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs, its mean being
+below the goal by more than its interval; "loses": a rival is faster; "even": not told apart from one; "open": one was not
+measured; "ahead": faster than all, but not by :data:`CLEAR`; "wins": by that or more."""
 RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
 MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
 
@@ -29,7 +29,7 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
 
     Args:
         chosen: of each contender: ``goal``, ``contender``, ``kind``, ``label``, ``held`` figures.
-        duels: ``goal``, ``kind``, ``ratio`` of speeds, tuned to rival.
+        duels: ``goal``, ``kind``, ``ratio`` of speeds, tuned to rival, or ``why`` there is none.
         tuned: name of the contender that is judged.
     """
     ours = next((one for one in chosen if one["goal"] == goal and one["contender"] == tuned), None)
@@ -47,9 +47,9 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
     for kind, words in RIVALS.items():
         duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
         rival = best(chosen, goal, kind)
-        if duel is None or rival is None:
+        if duel is None or rival is None or "ratio" not in duel:
             mine = [one for one in chosen if one["goal"] == goal and one["kind"] == kind and one["label"] is not None]
-            why = next((_reason(one) for one in mine if one["held"] is None), NO_TIME)
+            why = _reason(duel) if duel is not None else next((_reason(one) for one in mine if one["held"] is None), NO_TIME)
             missing.append(f"It was not measured against {words}: {why}" if mine else MISSING[kind])
             outcomes += ["open"] * bool(mine)
             continue
@@ -89,4 +89,6 @@ def _decibel(one: Mapping[str, Any]) -> str:
 
 
 def _short(one: Mapping[str, Any]) -> str:
+    """Said where the mean misses the goal by more than the inputs at hand leave unsure: the upper end of its 95 % interval is below
+    the goal. A mean that is below it by less may be chance, and is told as it is."""
     return ", short of the goal" if one["held"]["psnr"]["high"] < one["goal"] else ""

@@ -195,7 +195,8 @@ class Peers:
                 self._done += 1
 
     def _duels(self, chosen: Sequence[dict[str, Any]], gauge: Gauge, pool: Pool) -> list[dict[str, Any]]:
-        """The tuned plan against the best of each kind of rival, for each goal."""
+        """The tuned plan against the best of each kind of rival, for each goal; with ``why`` where there are no
+        figures."""
         made = []
         judged = self.entries[0]
         for goal in self.spec.goals:
@@ -209,9 +210,9 @@ class Peers:
                 key = " ".join(["duel", *(key_of(e.contender, s, self.spec, self.size) for e, s in sides), str(self.size.pairs)])
                 self._say(f"duel at {goal:g} dB: {rival['contender']}, {rival['label']}")
 
-                found, _ = self._kept(key, "duel", lambda sides=sides: gauge.duel(*(_wearing(pool, *side) for side in sides)))
-                if found is not None:
-                    made.append({"goal": goal, "kind": kind, "rival": rival["contender"], "label": rival["label"], **found})
+                found, why = self._kept(key, "duel", lambda sides=sides: gauge.duel(*(_wearing(pool, *side) for side in sides)))
+                about = {"goal": goal, "kind": kind, "rival": rival["contender"], "label": rival["label"]}
+                made.append({**about, **(found if found is not None else {"why": why})})
         return made
 
     def _kept(self, key: str, kind: str, figures: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any] | None, str]:

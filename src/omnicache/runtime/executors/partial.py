@@ -23,7 +23,7 @@ STREAM = ("hidden_states", "x", "hidden", "input")
 CONTEXT = ("encoder_hidden_states", "context", "encoder_hidden_states_image", "ip_hidden_states")
 """What rows look at besides each other: it goes with the entry that they are of."""
 TABLES = ("image_rotary_emb", "rotary_emb", "freqs_cis", "freqs", "pos_embed", "position_embeddings")
-"""Tables of positions, ``(rows, width)``: they have no axis for entries."""
+"""Tables of positions: ``(rows, width)`` or ``(1, rows, ...)`` for all entries, or ``(entries, rows, ...)``."""
 
 
 class Misfit(Exception):
@@ -46,6 +46,8 @@ class Partial:
         chosen = p.choose(self.policy, self.site, given.rows(p))
         if chosen is None:
             return None
+        if chosen.note:
+            p.trace.note(chosen.note)
         known = p.run.keeper.give(cell, cell.history[:1])[0].tensors if cell.ready(0) else None
         if known is None and chosen.stand_in is None:
             return None
@@ -147,7 +149,7 @@ class Given:
             )
             same = block_grid is not None and (block_grid.height, block_grid.width) == (grid.height, grid.width)
             block = block if same else None
-        together = any(self._table(n, t) is not None for n, t in self._others() if t.ndim == 2)
+        together = any(self._table(n, t) is not None and not self._of_each(t) for n, t in self._others())
         return Rows(self.x, grid, block, block_grid if block is not None else None, together)
 
     def _others(self) -> list[tuple[str, torch.Tensor]]:
@@ -155,12 +157,16 @@ class Given:
 
     def _table(self, name: str, t: torch.Tensor) -> int | None:
         """How many rows of something else stand before those of the picture in a table of positions; None if it is none."""
-        rows = self.x.shape[1]
-        if name not in TABLES or t.ndim not in (2, 3):
+        entries, rows = self.x.shape[:2]
+        if name not in TABLES or t.ndim < 2 or (t.ndim > 2 and t.shape[0] not in (1, entries)):
             return None
-        length = t.shape[-2]
+        length = t.shape[0 if t.ndim == 2 else 1]
         context = next((v.shape[1] for n in CONTEXT if isinstance(v := self.bound.get(n), torch.Tensor) and v.ndim == 3), 0)
         return length - rows if length in (rows, rows + context) else None
+
+    def _of_each(self, table: torch.Tensor) -> bool:
+        """Whether a table has rows of its own for each entry."""
+        return table.ndim > 2 and table.shape[0] == self.x.shape[0]
 
     def _merged(self, chosen: Chosen) -> torch.Tensor:
         """The stream with every row that is computed the mean of those that it stands for."""
@@ -182,9 +188,13 @@ class Given:
 
         def follow(name: str, t: torch.Tensor) -> torch.Tensor:
             before = self._table(name, t)
-            if before is not None and t.ndim == 2:
-                kept = torch.cat((torch.arange(before, device=t.device), before + places))
-                return t[kept]
+            if before is not None and self._of_each(t):
+                length = before + rows
+                first = owner[:, None] * length + torch.arange(before, device=t.device)
+                there = torch.cat((first, chosen.index // rows * length + before + chosen.index % rows), dim=1)
+                return take_rows((t.flatten(0, 1),), there)[0]
+            if before is not None:
+                return t.index_select(0 if t.ndim == 2 else 1, torch.cat((torch.arange(before, device=t.device), before + places)))
             if name in CONTEXT:
                 return t if same or t.shape[0] != entries else t[owner]
             if t.ndim >= 3 and tuple(t.shape[:2]) == (entries, rows):
