@@ -140,12 +140,16 @@ def study(name: str, a: argparse.Namespace) -> None:
     path, rows = a.out / f"multidimensional-{name}.json", Rows(task, a.work)
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     quality = Quality(task, a.batch, a.work)
+    order = [f"{row.group}: {row.label}" for row in rows]
     whole_and_part = cache(lambda every: quality if every == 1 else quality.thinned(every))
 
     def keep() -> None:
         a.out.mkdir(parents=True, exist_ok=True)
         about = {"model": name, "class": type(pipe).__name__, "unit": task.unit, "steps": task.steps, "guidance": task.guidance}
         about |= {"watts": a.watts, "when": time.strftime("%Y-%m-%d"), **environment(torch.device("cpu"))}
+        if a.only == "tables":  # nothing was measured now
+            about = {**about, **known}
+        known["rows"] = {name: known["rows"][name] for name in (*order, *known["rows"]) if name in known["rows"]}
         kept = {k: known[k] for k in ("uncached", "rows") if k in known}
         path.write_text(json.dumps(rounded({**about, **kept}, 5), indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(json.loads(path.read_text())))
