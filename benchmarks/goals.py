@@ -70,10 +70,10 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         f"# Goals on {record['model']}, {record['steps']} steps",
         "",
-        f"{record['samples']} {record['unit']}s that no plan was made on, guidance {record['guidance'] or 'none'}, {record['device']}, "
-        f"torch {record['torch']}, {record['when']}, load average {load}. PSNR is the mean, with its 95 % interval; speed is the "
-        "denoiser's, the median of interleaved pairs. A goal counts as within where it is missed by no more than 0.5 dB or 5 % up to "
-        "its interval.",
+        f"{record['samples']} {record['unit']}s that no plan was made on, guidance {record['guidance'] or 'none'}, "
+        f"{record['device']}, torch {record['torch']}, {record['when']}, load average {load}. PSNR is the mean, with its 95 % "
+        "interval; speed is the denoiser's, the median of interleaved pairs. A goal counts as within where it is missed by no more "
+        "than 0.5 dB or 5 % up to its interval.",
         "",
         "| asked for | plan | PSNR (dB) | speedup | off | tuning took |",
         "|---|---|---|---|---|---|",
