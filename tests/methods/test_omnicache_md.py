@@ -443,7 +443,11 @@ IN_SVD = {
     f"{place}.{row}.0.{part}": share
     for place in ("down_blocks.0.attentions.0", "mid_block.attentions.0", "up_blocks.1.attentions.0", "up_blocks.1.attentions.1")
     for row, part, share in (
-        ("transformer_blocks", "attn1", 3 / 5 * 0.5),  # two of five frames
+        (
+            "transformer_blocks",
+            "attn1",
+            0.5 if place.startswith("up") else 3 / 5 * 0.5,
+        ),  # two of five frames, not in the last level
         ("transformer_blocks", "attn2", 0.5),
         ("temporal_transformer_blocks", "attn1", 10 / 16),
         ("temporal_transformer_blocks", "attn2", 10 / 16),
@@ -456,7 +460,7 @@ IN_SVD = {
     [
         ("sd3", lambda: sd3(15), {"token": 0.5, "frame": 0.0, "block": 0.0, "mlp": True, "edge": 4}, INSIDE_SD3),
         ("latte", lambda: latte(6), {"token": 0.2, "frame": 0.3, "block": 0.4, "mlp": False, "edge": 1}, INSIDE_LATTE),
-        ("svd", svd, {"token": 0.5, "frame": 0.5, "block": 0.4, "mlp": False, "edge": 0}, IN_SVD),
+        ("svd", svd, {"token": 0.5, "frame": 0.5, "block": 0.4, "mlp": False, "edge": 0, "sharp": 1}, IN_SVD),
     ],
     ids=["sd3", "latte", "svd"],
 )
