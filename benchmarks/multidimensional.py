@@ -180,8 +180,9 @@ def study(name: str, a: argparse.Namespace) -> None:
                 found[part] = have
             return have is not None
 
-        drawn = whole_and_part(1 if row.group == METHODS else THINNED)
-        if a.only in ("all", "quality") and not done("quality", "samples", len(drawn.task.inputs)):
+        every = 1 if row.group == METHODS else THINNED
+        if a.only in ("all", "quality") and not done("quality", "samples", len(task.inputs[::every])):
+            drawn = whole_and_part(every)
             found["quality"], made = drawn.of(plan)
             if task.frames > 1:
                 found["quality"]["motion"] = motion(drawn.task, made, drawn.uncached)
