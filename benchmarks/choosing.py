@@ -1,10 +1,11 @@
-"""The measured part of docs/choosing.md, from results of ``omnicache bench``.
+"""The measured parts of docs/choosing.md, from results of ``omnicache bench`` and ``omnicache bench --peers``.
 
     omnicache bench --model emoji --methods all --out bench && cp bench/bench.json benchmarks/results/bench-emoji.json
+    omnicache bench --peers --model emoji --steps 20 --out peers && cp peers/peers.json benchmarks/results/peers-emoji-20.json
     python -m benchmarks.choosing
 
 Writes a table for each ``benchmarks/results/bench-*.json`` between the marks in docs/choosing.md, and the chart of its frontier,
-docs/images/frontier-MODEL.webp.
+docs/images/frontier-MODEL.webp; and for each ``peers-*.json`` the verdicts and what each contender reached.
 """
 
 from __future__ import annotations
@@ -18,22 +19,55 @@ from omnicache.guards import human_bytes
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "choosing.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+MARKS = {"bench": ("<!-- measured: begin -->", "<!-- measured: end -->"), "peers": ("<!-- peers: begin -->", "<!-- peers: end -->")}
 WORDS = {"worse": "behind fewer steps", "slower": "slower than uncached", "even": "even with fewer steps"}
 ORDER = ("better", "beyond", "even", "worse", "slower")
 
 
 def main() -> None:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("bench-*.json"))]
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{measured(found)}\n{after}", encoding="utf-8")
-    for result in found:
-        picture(result)
+    for kind, (begin, end) in MARKS.items():
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
+        text = PAGE.read_text(encoding="utf-8")
+        before, after = text[: text.index(begin)], text[text.index(end) :]
+        PAGE.write_text(f"{before}{begin}\n\n{measured(kind, found)}\n{after}", encoding="utf-8")
+        for result in found if kind == "bench" else ():
+            picture(result)
 
 
-def measured(results: list[dict[str, Any]]) -> str:
-    return "\n".join(line for result in results for line in section(result))
+def measured(kind: str, results: list[dict[str, Any]]) -> str:
+    return "\n".join(line for result in results for line in (section if kind == "bench" else against)(result))
+
+
+def against(result: dict[str, Any]) -> list[str]:
+    """One model's verdicts and, for each goal, what every contender's chosen setting does to held-out inputs."""
+    unit = result["unit"]
+    lines = [
+        f"### {result['model']}, {result['steps']} steps",
+        "",
+        f"Settings were chosen on {result['tuning']} {unit}s and measured on {result['samples']} others; guidance "
+        f"{result['guidance'] or 'none'}, {result['device']}, {result['threads']} threads, torch {result['torch']}, diffusers "
+        f"{result['diffusers']}, load average {result['load_average'][0]:.1f}; {result['seconds'] / 60:.0f} minutes of measuring.",
+        "",
+        *[f"- {one['sentence']}" for one in result["verdicts"]],
+        "",
+        "| goal | contender | setting | speedup | PSNR (dB) |",
+        "|---|---|---|---|---|",
+    ]
+    for goal in result["goals"]:
+        mine = [one for one in result["chosen"] if one["goal"] == goal]
+        for one in sorted(mine, key=lambda o: -o["held"]["speedup"]["median"] if o["held"] else 0.0):
+            held, near = one["held"], one["nearest"]
+            if held is not None:
+                cells = [one["label"], _span(held["speedup"], "median", 2), _span(held["psnr"], "mean", 1)]
+            elif near is not None:
+                reached = f"{near['speedup']['median']:.2f} times at {near['psnr']['mean']:.1f}"
+                cells = [f"none reaches it; the nearest, {near['label']}, {reached}", "", ""]
+            else:
+                cells = [one["why"] or "none is faster than uncached", "", ""]
+            lines.append("| " + " | ".join([f"{goal:g} dB", one["contender"], *cells]) + " |")
+    absent = [f"- `{one['name']}`: not compared. {one['why']}" for one in result["contenders"] if one["why"] is not None]
+    late = [f"{one['left_out']} of {one['name']}" for one in result["contenders"] if one["left_out"]]
+    return [*lines, "", *absent, *([f"- There was no time for some settings: {', '.join(late)}."] if late else []), ""]
 
 
 def section(result: dict[str, Any]) -> list[str]:
