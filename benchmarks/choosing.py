@@ -45,7 +45,7 @@ def against(result: dict[str, Any]) -> list[str]:
         f"### {result['model']}, {result['steps']} steps",
         "",
         f"Settings were chosen on {result['tuning']} {unit}s and measured on {result['samples']} others; guidance "
-        f"{result['guidance'] or 'none'}, {result['device']}, {result['threads']} threads, torch {result['torch']}, diffusers "
+        f"{result['guidance'] or 'none'}, {result['device']}, torch {result['torch']}, diffusers "
         f"{result['diffusers']}, load average {result['load_average'][0]:.1f}; {result['seconds'] / 60:.0f} minutes of measuring.",
         "",
         *[f"- {one['sentence']}" for one in result["verdicts"]],
@@ -56,14 +56,14 @@ def against(result: dict[str, Any]) -> list[str]:
     for goal in result["goals"]:
         mine = [one for one in result["chosen"] if one["goal"] == goal]
         for one in sorted(mine, key=lambda o: -o["held"]["speedup"]["median"] if o["held"] else 0.0):
-            held, near = one["held"], one["nearest"]
+            held, near = one["held"], one.get("nearest")
             if held is not None:
                 cells = [one["label"], _span(held["speedup"], "median", 2), _span(held["psnr"], "mean", 1)]
             elif near is not None:
                 reached = f"{near['speedup']['median']:.2f} times at {near['psnr']['mean']:.1f}"
                 cells = [f"none reaches it; the nearest, {near['label']}, {reached}", "", ""]
             else:
-                cells = [one["why"] or "none is faster than uncached", "", ""]
+                cells = [one.get("why") or "none is faster than uncached", "", ""]
             lines.append("| " + " | ".join([f"{goal:g} dB", one["contender"], *cells]) + " |")
     absent = [f"- `{one['name']}`: not compared. {one['why']}" for one in result["contenders"] if one["why"] is not None]
     late = [f"{one['left_out']} of {one['name']}" for one in result["contenders"] if one["left_out"]]
