@@ -87,21 +87,18 @@ class Row(nn.Module):
         return hidden_states
 
 
-def test_a_constant_change_computes_as_the_reference_says():
-    """Each step changes what the first block hands on by a tenth: with 0.25 every ceil(2.5) = 3 steps."""
+@pytest.mark.parametrize(
+    ("growth", "threshold", "steps"),
+    [
+        pytest.param(1.1, 0.25, 12, id="a tenth a step: every ceil(2.5) = 3 steps"),
+        pytest.param(2.0, 3.0, 10, id="exactly 1 a step: the threshold, just reached, computes"),
+    ],
+)
+def test_a_constant_change_computes_as_the_reference_says(growth, threshold, steps):
     model = Row()
-    with omnicache.cache(model, "dicache", threshold=0.25, warmup=0.0, tail=0) as run:
-        for i in range(12):
-            model(torch.full((1, 1, 1), 1.1**i, dtype=torch.float64), torch.tensor([900 - i]))
-    assert full_steps(run.computed.replace("o", ".")) == [0, 3, 6, 9]
-
-
-def test_what_has_just_reached_the_threshold_computes():
-    """Each step doubles what the first block hands on: changes of exactly 1, so a threshold of 3 computes every third step."""
-    model = Row()
-    with omnicache.cache(model, "dicache", threshold=3.0, warmup=0.0, tail=0) as run:
-        for i in range(10):
-            model(torch.full((1, 1, 1), 2.0**i, dtype=torch.float64), torch.tensor([900 - i]))
+    with omnicache.cache(model, "dicache", threshold=threshold, warmup=0.0, tail=0) as run:
+        for i in range(steps):
+            model(torch.full((1, 1, 1), growth**i, dtype=torch.float64), torch.tensor([900 - i]))
     assert full_steps(run.computed.replace("o", ".")) == [0, 3, 6, 9]
 
 

@@ -52,8 +52,8 @@ class Quality:
         return self.features(self._kept("other seeds", self.task.with_other_seeds(OTHER_SEEDS)))
 
     @cached_property
-    def _features(self) -> Tensor:
-        return self.features(self.uncached)
+    def _floor(self) -> Tensor:
+        return distances(self.reference, self.features(self.uncached))
 
     @torch.no_grad()
     def features(self, made: Tensor) -> Tensor:
@@ -105,10 +105,10 @@ class Quality:
             found |= likeness95(made, self.uncached)
         made = shown(made)
         found["recognised"] = mean95(self.task.recognised(made).float())
-        features = self.features(made)
-        found["kid"] = kid95(self.reference, features)
+        far = distances(self.reference, self.features(made))
+        found["kid"] = _of_halves(far)
         if compare:
-            found["kid_above"] = kid95(self.reference, features, self._features)
+            found["kid_above"] = _of_halves(far - self._floor)
         return found
 
     def _kept(self, what: str, task: Task) -> Tensor:
@@ -139,13 +139,19 @@ def kid95(reference: Tensor, features: Tensor, than: Tensor | None = None) -> di
     Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
     subsampling with its correction for finite samples), so their deviation is the error of the mean.
     """
+    far = distances(reference, features)
+    return _of_halves(far if than is None else far - distances(reference, than))
+
+
+def distances(reference: Tensor, features: Tensor) -> Tensor:
+    """Of 200 random halves of two sets, the same ones for sets of the same sizes: ``(200,)``."""
     draw, found = torch.Generator().manual_seed(0), []
     for _ in range(200):
-        some, same = (torch.randperm(len(x), generator=draw)[: len(x) // 2] for x in (reference, features))
-        a, far = reference[some].flatten(0, 1), []
-        for b in [x[same].flatten(0, 1) for x in (features, than) if x is not None]:
-            far.append(kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0])
-        found.append(far[0] - sum(far[1:]))
-    each = torch.tensor(found, dtype=torch.float64)
+        a, b = (x[torch.randperm(len(x), generator=draw)[: len(x) // 2]].flatten(0, 1) for x in (reference, features))
+        found.append(kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0])
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _of_halves(each: Tensor) -> dict[str, float]:
     middle, deviation = float(each.mean()), float(each.std())
     return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}

@@ -65,11 +65,13 @@ class Redundancy(Selector):
         """Raises:
         OmniCacheError: more than can be dropped of groups of such a size.
         """
-        stay = max(1, -(-size // self.turns)) if self.turns > 1 else 1
+        stay = self.stays(size)
         often = f", so that none is dropped more than {self.max_age} times in a row" if stay > 1 else ""
-        refuse(
-            what, ratio, 1 - stay / size, f"{stay if stay > 1 else 'one'} of each {size} {'stay' if stay > 1 else 'stays'}{often}"
-        )
+        refuse(what, ratio, 1 - stay / size, f"{f'{stay} of each {size} stay' if stay > 1 else f'one of each {size} stays'}{often}")
+
+    def stays(self, size: int) -> int:
+        """How many of a group of such a size stay, so that one always does, and each in its turn."""
+        return 1 if self.max_age is None else -(-size // self.turns)
 
     @property
     def turns(self) -> int:

@@ -27,7 +27,7 @@ class FramesAndTokens(Tokens):
 
     def __post_init__(self) -> None:
         cells = self.side**2
-        stay = 2 * -(-cells // self.turns) if self.turns > 1 else 2
+        stay = 2 * self.stays(cells)
         refuse("frames", self.frames, 0.5, "one of each two neighbours stays")
         refuse("tokens of frames in pairs", self.ratio + sum(self.hierarchy), 1 - stay / cells, f"{stay} of each {2 * cells} stay")
 

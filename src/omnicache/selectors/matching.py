@@ -56,13 +56,16 @@ class Groups:
     @cached_property
     def staying(self) -> int:
         """How many units stay in all, at the turn at which most do."""
-        return max(map(self.staying_at, range(self.turns)))
+        return max(self.staying_at)
 
-    def staying_at(self, turn: int) -> int:
+    @cached_property
+    def staying_at(self) -> tuple[int, ...]:
+        """How many do at each turn."""
         stay = torch.bincount(self.number).clamp_max(self.keepers)
-        if self.turn is not None:
-            stay = stay.maximum(torch.bincount(self.number[self.turn == turn % self.turns], minlength=self.count))
-        return int(stay.sum())
+        if self.turn is None:
+            return (int(stay.sum()),)
+        due = (torch.bincount(self.number[self.turn == turn], minlength=self.count) for turn in range(self.turns))
+        return tuple(int(stay.maximum(one).sum()) for one in due)
 
     def most(self, ratio: float, dropped: int = 0) -> int:
         """``ratio`` of the units as a number, or as many as can go when ``dropped`` are gone: groups at an edge are small."""
@@ -84,7 +87,7 @@ class Groups:
             won = (left == best.gather(-1, where)) & (left >= 0)
             stays, left = stays | won, torch.where(won, -1, left)
         order = torch.where(stays, 0, torch.where(luck < 0, 2, 1)).argsort(dim=-1, stable=True)
-        count = self.staying_at(turn)
+        count = self.staying_at[turn % self.turns]
         return order[..., :count], order[..., count:]
 
     @cached_property
