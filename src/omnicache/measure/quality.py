@@ -106,9 +106,9 @@ class Quality:
         made = shown(made)
         found["recognised"] = mean95(self.task.recognised(made).float())
         far = distances(self.reference, self.features(made))
-        found["kid"] = _of_halves(far)
+        found["kid"] = kid95(far)
         if compare:
-            found["kid_above"] = _of_halves(far - self._floor)
+            found["kid_above"] = kid95(far - self._floor)
         return found
 
     def _kept(self, what: str, task: Task) -> Tensor:
@@ -132,19 +132,9 @@ def mean95(values: Tensor) -> dict[str, float]:
     return {"mean": float(values.double().mean()), "low": low, "high": high}
 
 
-def kid95(reference: Tensor, features: Tensor, than: Tensor | None = None) -> dict[str, float]:
-    """Kernel distance of two sets ``(n, m, d)``, of m pictures that belong together each, and its 95 % interval, from 200 random
-    halves of both; or how much more it is than that of ``than``, whose i-th picture was made as the i-th of ``features`` was.
-
-    Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
-    subsampling with its correction for finite samples), so their deviation is the error of the mean.
-    """
-    far = distances(reference, features)
-    return _of_halves(far if than is None else far - distances(reference, than))
-
-
 def distances(reference: Tensor, features: Tensor) -> Tensor:
-    """Of 200 random halves of two sets, the same ones for sets of the same sizes: ``(200,)``."""
+    """Kernel distances of 200 random halves of two sets ``(n, m, d)``, of m pictures that belong together each: ``(200,)``. Of sets
+    of the same sizes they are the same halves, so that differences are pair by pair."""
     draw, found = torch.Generator().manual_seed(0), []
     for _ in range(200):
         a, b = (x[torch.randperm(len(x), generator=draw)[: len(x) // 2]].flatten(0, 1) for x in (reference, features))
@@ -152,6 +142,11 @@ def distances(reference: Tensor, features: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _of_halves(each: Tensor) -> dict[str, float]:
-    middle, deviation = float(each.mean()), float(each.std())
+def kid95(halves: Tensor) -> dict[str, float]:
+    """The mean of :func:`distances`, or of their differences, and its 95 % interval.
+
+    Drawn without replacement, halves differ from one another as much as whole sets of this size would (Politis and Romano's
+    subsampling with its correction for finite samples), so their deviation is the error of the mean.
+    """
+    middle, deviation = float(halves.mean()), float(halves.std())
     return {"mean": middle, "low": middle - 1.96 * deviation, "high": middle + 1.96 * deviation}
