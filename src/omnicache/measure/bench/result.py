@@ -14,7 +14,7 @@ from omnicache.measure.bench.size import Size
 from omnicache.measure.comparison import environment, rounded
 from omnicache.measure.task import Task
 
-FIGURES = ("samples", "speedup", "seconds", "compute_fraction", "psnr", "ssim", "kid", "recognised", "cache_bytes", "computed")
+FIGURES = "samples speedup seconds compute_fraction psnr ssim kid kid_above recognised cache_bytes computed".split()
 
 
 def result_of(
