@@ -1,17 +1,20 @@
 """The measured parts of docs/choosing.md, from results of ``omnicache bench`` and ``omnicache bench --peers``.
 
-    omnicache bench --model emoji --methods all --out bench && cp bench/bench.json benchmarks/results/bench-emoji.json
-    omnicache bench --peers --model emoji --steps 20 --out peers && cp peers/peers.json benchmarks/results/peers-emoji-20.json
-    python -m benchmarks.choosing
+    omnicache bench --model emoji --methods all --out bench
+    omnicache bench --peers --model emoji --steps 20 --out peers
+    python -m benchmarks.choosing bench/bench.json peers/peers.json
 
-Writes a table for each ``benchmarks/results/bench-*.json`` between the marks in docs/choosing.md, and the chart of its frontier,
-docs/images/frontier-MODEL.webp; and for each ``peers-*.json`` the verdicts and what each contender reached.
+Takes these results over into benchmarks/results/, as ``bench-MODEL.json`` and ``peers-MODEL-STEPS.json``. Of every
+``bench-*.json`` there it writes a table between the marks in docs/choosing.md, and the chart of its frontier,
+docs/images/frontier-MODEL.webp; of every ``peers-*.json`` the verdicts and what each contender reached.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ ORDER = ("better", "beyond", "even", "worse", "slower")
 
 
 def main() -> None:
+    for path in map(Path, sys.argv[1:]):
+        take(path)
     for kind, (begin, end) in MARKS.items():
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
         text = PAGE.read_text(encoding="utf-8")
@@ -32,6 +37,16 @@ def main() -> None:
         PAGE.write_text(f"{before}{begin}\n\n{measured(kind, found)}\n{after}", encoding="utf-8")
         for result in found if kind == "bench" else ():
             picture(result)
+
+
+def take(path: Path) -> Path:
+    """Put a result among those of the repository: small, and without the folder that it was written to."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["command"] = re.sub(r" --out(=|\s+)\S+", "", result["command"])
+    name = f"peers-{result['model']}-{result['steps']}" if "duels" in result else f"bench-{result['model']}"
+    into = RESULTS / f"{name}.json"
+    into.write_text(json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    return into
 
 
 def measured(kind: str, results: list[dict[str, Any]]) -> str:
@@ -79,10 +94,11 @@ def section(result: dict[str, Any]) -> list[str]:
     lines = [
         f"### {result['model']} ({result['class']}), {result['steps']} steps",
         "",
-        f"{result['samples']} {unit}s, guidance {result['guidance'] or 'none'}, {result['device']}, torch {result['torch']}{busy}. "
-        "Speed is that of the denoiser; PSNR is to the uncached pictures of the same seeds. The lead is over fewer steps of the "
-        "sampler at the same speed, sample by sample, with its 95 % interval. A method's best setting is the one with the largest "
-        f"lead. The last columns are what it keeps for one {unit} at {', '.join(map(str, sides))} pixels a side.",
+        f"{result['samples']} {unit}s, guidance {result['guidance'] or 'none'}, {result['device']}, torch {result['torch']}{busy}; "
+        f"{result['seconds'] / 60:.0f} minutes of measuring. Speed is that of the denoiser; PSNR is to the uncached pictures of "
+        "the same seeds. The lead is over fewer steps of the sampler at the same speed, sample by sample, with its 95 % interval. "
+        "A method's best setting is the one with the largest lead. The last columns are what it keeps for one "
+        f"{unit} at {', '.join(map(str, sides))} pixels a side.",
         "",
         f"![Speed against likeness on {result['model']}](images/frontier-{result['model']}.webp)",
         "",

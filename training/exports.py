@@ -31,6 +31,10 @@ def write(pipe: DiffusionPipeline, a: argparse.Namespace, *logs: str) -> None:
     for old in (*pipe.components, "log"):
         shutil.rmtree(a.out / old, ignore_errors=True)  # it may have had other files
     pipe.save_pretrained(a.out, max_shard_size="14MB")
+    for config in a.out.glob("*/config.json"):  # which say where their weights were read from
+        told = json.loads(config.read_text(encoding="utf-8"))
+        if told.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     index = a.out / "model_index.json"
     parts = json.loads(index.read_text(encoding="utf-8"))
     parts = {part: [OLDER.get(x, x) for x in of] if isinstance(of, list) else of for part, of in parts.items()}
