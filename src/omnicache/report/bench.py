@@ -135,6 +135,7 @@ def _said(one: dict[str, Any]) -> str:
 def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[str, Any]:
     """A row in words."""
     equal, kid, verdict = row["psnr"]["mean"] >= SAME, row.get("kid"), row["verdict"]
+    above = row.get("kid_above")
     ahead = row["lead"] if verdict != "reference" else None
     return {
         "label": row["label"],
@@ -149,7 +150,8 @@ def _shown(row: dict[str, Any], method: dict[str, Any] | None = None) -> dict[st
         "fewer": f"{ahead['fewer']:.1f}" if ahead else "",
         "ssim": f"{row['ssim']['mean']:.3f}",
         "kid": f"{1000 * kid['mean']:.1f}" if kid else _human.MISSING,
-        "kid_span": _span(kid, 1, 1000) if kid else "",
+        "kid_above": f"{1000 * above['mean']:+.1f}" if above else "",
+        "kid_span": _span(above, 1, 1000, signed=True) if above else "",
         "recognised": _human.percent(row["recognised"]["mean"]),
         "compute": _human.percent(row["compute_fraction"]),
         "memory": _human.memory(row["cache_bytes"]),

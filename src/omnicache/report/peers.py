@@ -130,7 +130,8 @@ def _every(result: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
             "speed_span": _span(row["speedup"], 2),
             "whole": _human.times(row["whole"]["median"]),
             "psnr": _human.decibel(row["psnr"]["mean"]),
-            "samples": row["samples"] if row["samples"] < result["tuning"] else 0,
+            "samples": row["samples"],
+            "settled": row["settled"],
             "unsteady": not row["again"],
         }
         for row in sorted(rows, key=lambda row: row["speedup"]["median"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnicache.measure.peers.choice import choice, finalists, nearest
+from omnicache.measure.peers.choice import FAR, SLOW, choice, finalists, nearest, settled
 from omnicache.measure.peers.size import Size, spread
 from omnicache.measure.peers.verdict import ORDER, verdict
 
@@ -36,6 +36,30 @@ def test_settings_that_are_about_as_fast_are_timed_again():
     assert [one["label"] for one in finalists(rows, 30, 3)] == ["a", "c", "b"]
     assert [one["label"] for one in finalists(rows, 30, 2)] == ["a", "c"]
     assert finalists(rows[3:], 30, 3) == [], "where one is alone there is nothing to settle"
+
+
+@pytest.mark.parametrize(
+    ("psnr", "speedup", "why"),
+    [
+        (18.9, 9.0, FAR),  # six dB below the lowest goal
+        (19.0, 2.3, ""),  # may reach 25 dB, and is about as fast as c
+        (23.9, 2.2, SLOW),  # cannot reach 30 dB; c is much faster at 25
+        (29.0, 1.6, ""),  # about as fast as b, which reaches 30 dB
+        (29.0, 1.4, SLOW),
+        (80.0, 1.4, SLOW),
+    ],
+)
+def test_a_first_batch_settles_what_cannot_be_chosen(psnr, speedup, why):
+    assert settled(ROWS, (30, 25), psnr, speedup) == why
+
+
+def test_nothing_is_settled_by_what_does_not_reach_the_goal_itself():
+    assert settled([row("x", 29.9, 9.0), row("y", 35, 9.0) | {"settled": FAR}], (30,), 50, 1.1) == ""
+
+
+def test_what_was_settled_is_never_chosen():
+    found = choice([row("fast by luck", 40, 5.0) | {"settled": SLOW}, *ROWS], 30)
+    assert found is not None and found["label"] == "b"
 
 
 def test_a_refused_setting_is_never_chosen():

@@ -23,7 +23,7 @@ for package in ("diffusers", "altair", "jinja2", "vl_convert", "torchmetrics"):
     pytest.importorskip(package)
 
 MADE_UP, FEWER = "tests.measure.peers.made_up", CONTENDERS["fewer-steps"]
-SIZE = Size(samples=2, tuning=2, batch=2, first_pairs=1, finalists=2, final_pairs=1, pairs=2)
+SIZE = Size(samples=2, tuning=2, batch=2, first_pairs=2, finalists=2, final_pairs=1, pairs=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,8 @@ def test_a_setting_that_changes_nothing_has_all_its_pictures_the_same(result):
 
 def test_broken_pictures_are_as_unlike_as_can_be(result):
     row = next(row for row in result["rows"] if row["label"] == "noise")
-    assert row["psnr"]["mean"] < 12
+    assert row["psnr"]["mean"] < 12 and row["settled"] and len(row["pairs"]) == 1
+    assert all(not row["settled"] for row in result["rows"] if row["options"].get("goal")), "whoever made it has chosen it"
 
 
 def test_what_was_chosen_is_measured_on_held_out_inputs_and_in_a_duel(result):

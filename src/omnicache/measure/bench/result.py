@@ -14,7 +14,8 @@ from omnicache.measure.bench.size import Size
 from omnicache.measure.comparison import environment, rounded
 from omnicache.measure.task import Task
 
-FIGURES = "samples speedup seconds compute_fraction psnr ssim kid kid_above recognised cache_bytes computed".split()
+LIKENESS = ("psnr", "ssim", "kid", "kid_above", "recognised")
+FIGURES = ("samples", "speedup", "seconds", "compute_fraction", *LIKENESS, "cache_bytes", "computed")
 
 
 def result_of(

@@ -7,6 +7,10 @@ from typing import Any
 
 CLOSE = 0.75
 """Share of the fastest one's speed that a setting must have to be timed again: few pairs are not surer than that."""
+SCREEN = 6.0
+"""dB below a goal at which a setting's first batch says that all inputs together will not reach it."""
+FAR, SLOW = "far from every goal", "others of this contender reach the goals and are much faster"
+"""Why a setting was settled by its first batch."""
 
 
 def choice(rows: Sequence[Mapping[str, Any]], goal: float) -> Mapping[str, Any] | None:
@@ -17,6 +21,16 @@ def choice(rows: Sequence[Mapping[str, Any]], goal: float) -> Mapping[str, Any] 
     return next(iter(_good(rows, goal)), None)
 
 
+def settled(rows: Sequence[Mapping[str, Any]], goals: Sequence[float], psnr: float, speedup: float) -> str:
+    """Why nothing more need be known of a setting whose first batch, in one pair, has shown this much; "" where it may yet be the
+    choice for a goal. ``rows`` are the contender's earlier ones."""
+    near = [goal for goal in goals if psnr >= goal - SCREEN]
+    if not near:
+        return FAR
+    fastest = [max((row["speedup"]["median"] for row in _good(rows, goal)), default=0.0) for goal in near]
+    return SLOW if all(speedup < CLOSE * fast for fast in fastest) else ""
+
+
 def finalists(rows: Sequence[dict[str, Any]], goal: float, most: int) -> list[dict[str, Any]]:
     """At most so many of them, the fastest first, where it is not plain which one that is."""
     good = _good(rows, goal)
@@ -25,7 +39,8 @@ def finalists(rows: Sequence[dict[str, Any]], goal: float, most: int) -> list[di
 
 
 def _good(rows: Sequence[Any], goal: float) -> list[Any]:
-    mine = [row for row in rows if row["state"] == "measured" and row["options"].get("goal", goal) == goal]
+    known = [row for row in rows if row["state"] == "measured" and not row.get("settled")]
+    mine = [row for row in known if row["options"].get("goal", goal) == goal]
     good = [row for row in mine if row["speedup"]["median"] > 1 and (row["psnr"]["mean"] >= goal or "goal" in row["options"])]
     return sorted(good, key=lambda row: (row["speedup"]["median"], row["psnr"]["mean"]), reverse=True)
 

@@ -17,8 +17,6 @@ from omnicache.measure.peers.worker import Drawn, Worker
 from omnicache.measure.quality import mean95
 from omnicache.measure.speed import median95
 
-SCREEN = 6.0
-"""dB below the lowest goal at which a setting's first batch is all that is drawn of it."""
 SAVES = 1.02
 """Times as fast as uncached; where the pictures are the same, and any pair is below it, nothing was saved."""
 
@@ -28,12 +26,11 @@ class Gauge:
 
     Args:
         plain: gives that process, which starts when it is first asked for.
-        floor: the lowest goal, in dB.
         folder: where the uncached pictures are kept.
     """
 
-    def __init__(self, plain: Callable[[], Worker], size: Size, floor: float, folder: Path):
-        self.plain, self.size, self.floor, self.folder = plain, size, floor, folder
+    def __init__(self, plain: Callable[[], Worker], size: Size, folder: Path):
+        self.plain, self.size, self.folder = plain, size, folder
         self._uncached: dict[str, torch.Tensor] = {}
 
     def uncached(self, which: str) -> torch.Tensor:
@@ -50,16 +47,22 @@ class Gauge:
         batch = self.size.batches("tuning")[0]
         return float(likeness(worker.draw("tuning", *batch).made, self.uncached("tuning")[: batch[1]]).mean())
 
-    def first(self, worker: Worker) -> dict[str, Any]:
-        """On the tuning inputs, of the setting that ``worker`` has put on."""
+    def first(self, worker: Worker, settled: Callable[[float, float], str]) -> dict[str, Any]:
+        """On the tuning inputs, of the setting that ``worker`` has put on; on the first batch alone, in one pair, where
+        ``settled`` gives a reason for that, told the PSNR and the speedup there."""
         base, batches = self.uncached("tuning"), self.size.batches("tuning")
         warm = worker.draw("tuning", *batches[0]).made
-        short = float(likeness(warm, base[: len(warm)]).mean()) < self.floor - SCREEN
-        batches = batches[:1] if short else batches
-        pairs = self._pairs(self.plain(), worker, "tuning", batches, self.size.first_pairs)
+        pairs = self._pairs(self.plain(), worker, "tuning", batches[:1], 1)
+        speedup = pairs[0][0].inside / pairs[0][1].inside
+        why = settled(float(likeness(warm, base[: len(warm)]).mean()), speedup)
+        if why:
+            batches = batches[:1]
+        else:
+            pairs += self._pairs(self.plain(), worker, "tuning", batches, self.size.first_pairs, since=1)
         made = torch.cat([pair[1].made for pair in pairs[: len(batches)]])
         made = torch.cat([made, *(worker.draw("tuning", *batch).made for batch in batches[len(pairs) :])])
         found = self._figures(made, base, pairs)
+        found["settled"] = why
         found["again"] = torch.equal(warm, made[: len(warm)])
         found["nothing"] = torch.equal(made, base[: len(made)]) and found["speedup"]["low"] < SAVES
         return found
@@ -90,11 +93,11 @@ class Gauge:
         return {"ratio": ratios(pairs, "inside"), "whole": ratios(pairs, "whole"), "pairs": len(pairs), "load": load()}
 
     def _pairs(
-        self, one: Worker, other: Worker, which: str, batches: Sequence[tuple[int, int]], count: int
+        self, one: Worker, other: Worker, which: str, batches: Sequence[tuple[int, int]], count: int, since: int = 0
     ) -> list[tuple[Drawn, Drawn]]:
-        """Both on the same inputs, by turns; who goes first by turns, too."""
+        """Both on the same inputs, by turns; who goes first by turns, too. All but the pairs before number ``since``."""
         made = []
-        for i in range(count):
+        for i in range(since, count):
             batch = batches[i % len(batches)]
             if i % 2:
                 second = other.draw(which, *batch)

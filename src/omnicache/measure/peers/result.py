@@ -34,7 +34,7 @@ def result_of(
         ones; without a setting, its ``nearest``.
         ``duels``: the tuned plan against the best of its rivals, directly, or ``why`` not.
         ``rows``: every setting with its figures on the tuning inputs, and its ``state``: "measured", "nothing" (changed no
-        picture and saved no time) or "refused" (``why`` is its own message).
+        picture and saved no time) or "refused" (``why`` is its own message); ``settled``, why its first batch was enough, or "".
         ``contenders``: with version and how many settings; ``why`` where none was tried; ``left_out``, for lack of time;
         ``untried``, what no setting stands for.
     """

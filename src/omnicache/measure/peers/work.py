@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omnicache.errors import nearest as nearest_name
 from omnicache.kept.store import Store
 from omnicache.measure.bench.work import Clock, Tell
 from omnicache.measure.comparison import rounded
-from omnicache.measure.peers.choice import finalists
+from omnicache.measure.peers.choice import finalists, settled
 from omnicache.measure.peers.contender import Setting, contender
 from omnicache.measure.peers.entry import Entry, chosen_of
 from omnicache.measure.peers.fingerprint import key_of, scene_key
@@ -91,7 +91,7 @@ class Peers:
                 return stack.enter_context(Worker(self.spec, None, self.folder / "logs" / "uncached.txt"))
 
             pictures = self.folder / "samples" / scene_key(self.spec, self.size)
-            gauge = Gauge(plain, self.size, min(self.spec.goals), pictures)
+            gauge = Gauge(plain, self.size, pictures)
             pool = stack.enter_context(Pool(self.spec, self.folder / "logs", lambda worker: _agree(gauge, worker)))
             self._say("uncached pictures")
             for i, entry in enumerate(self.entries):
@@ -155,7 +155,9 @@ class Peers:
             try:
                 worker = pool.of(entry.module)
                 worker.use(setting)
-                found = rounded(gauge.first(worker), 5)
+                made_for_one = "goal" in setting.options  # whoever made it has chosen it
+                why = (lambda *_: "") if made_for_one else partial(settled, entry.rows, self.spec.goals)
+                found = rounded(gauge.first(worker, why), 5)
                 found["state"] = "nothing" if found.pop("nothing") else "measured"
             except Gone as no:  # not kept: the next time it is tried again
                 return {**about, "state": "refused", "why": str(no)}
