@@ -14,7 +14,7 @@ TEXTS = [path for place in PLACES for path in ROOT.glob(place)]
 
 @pytest.mark.parametrize(
     ("told", "name"),
-    [({"model": "m", "rows": []}, "bench-m.json"), ({"model": "m", "steps": 20, "duels": []}, "peers-m-20.json")],
+    [({"model": "m", "rows": []}, "bench-m.json"), ({"model": "m", "steps": 20, "duels": [], "rows": []}, "peers-m-20.json")],
 )
 @pytest.mark.parametrize("out", ["--out=/tmp/x", "--out /tmp/x"])
 def test_a_result_is_taken_over_without_the_folder_it_was_written_to(tmp_path, monkeypatch, told, name, out):
