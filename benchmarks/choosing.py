@@ -40,8 +40,8 @@ def main() -> None:
 
 
 def take(path: Path) -> Path:
-    """Put a result among those of the repository: small, without each pair's seconds where it is one setting of hundreds, and without
-    the folder that it was written to."""
+    """Put a result among those of the repository: small, without each pair's seconds where it is one setting of hundreds, and
+    without the folder that it was written to."""
     result = json.loads(path.read_text(encoding="utf-8"))
     if "duels" in result:
         result["rows"] = [{key: value for key, value in row.items() if key != "pairs"} for row in result["rows"]]
