@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compact import write
+
 from omnicache.guards import human_bytes
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +50,7 @@ def take(path: Path) -> Path:
     result["command"] = re.sub(r" --out(=|\s+)\S+", "", result["command"])
     name = f"peers-{result['model']}-{result['steps']}" if "duels" in result else f"bench-{result['model']}"
     into = RESULTS / f"{name}.json"
-    into.write_text(json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n", encoding="utf-8")
+    write(into, result)
     return into
 
 

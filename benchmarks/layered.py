@@ -1,6 +1,6 @@
 """The solvers of the Layered Cache on the shipped model: the same profile, the same speedups, other cells.
 
-    python benchmarks/layered.py [--steps 20 50] [--speedups 1.5 2 2.5 3] [--samples 16] [--out benchmarks/results]
+    python -m benchmarks.layered [--steps 20 50] [--speedups 1.5 2 2.5 3] [--samples 16] [--out benchmarks/results]
 
 Every plan is made from one profile for each number of steps, on classes and seeds that are not measured. Quality is the relative L2
 error of the final latent and the PSNR to the uncached picture of the same seed. "whole-steps" reuses all layers at the same steps,
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.compact import write
 
 import omnicache
 from omnicache import zoo
@@ -154,7 +155,7 @@ def main() -> None:
     def keep() -> None:
         a.out.mkdir(parents=True, exist_ok=True)
         record = {"model": "emoji", "guidance": GUIDANCE, "when": time.strftime("%Y-%m-%d"), **environment(torch.device("cpu"))}
-        path.write_text(json.dumps(rounded({**record, **{k: known[k] for k in ("rows", "horizons")}}, 6), indent=1) + "\n")
+        write(path, rounded({**record, **{k: known[k] for k in ("rows", "horizons")}}, 6))
 
     for steps in a.steps:
         if not a.speedups:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.compact import write
 from benchmarks.tables import markdown
 
 import omnicache
@@ -151,7 +152,7 @@ def study(name: str, a: argparse.Namespace) -> None:
             about = {**about, **known}
         known["rows"] = {name: known["rows"][name] for name in (*order, *known["rows"]) if name in known["rows"]}
         kept = {k: known[k] for k in ("uncached", "rows") if k in known}
-        path.write_text(json.dumps(rounded({**about, **kept}, 5), separators=(",", ":")) + "\n")
+        write(path, rounded({**about, **kept}, 5))
         path.with_suffix(".md").write_text(markdown(json.loads(path.read_text())))
 
     if a.only in ("all", "quality") and known.get("uncached", {}).get("samples") != samples:

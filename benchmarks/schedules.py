@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.compact import write
 
 from omnicache import zoo
 from omnicache.calibrate import geometry, schedule
@@ -150,7 +151,7 @@ def study(name: str, a: argparse.Namespace) -> None:
             mine["rows"][key] = {"computed": computed, "schedule": best.marks, "samples": samples, "label": label, **row}
             print(name, key, best.marks, {how: round(f["psnr"]["mean"], 1) for how, f in row.items()}, flush=True)
             a.out.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(rounded(known, 4), indent=1) + "\n")
+            write(path, rounded(known, 4))
             path.with_suffix(".md").write_text(tables(json.loads(path.read_text())))
 
 

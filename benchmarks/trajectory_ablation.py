@@ -1,6 +1,6 @@
 """What each part of OmniCache-Trajectory gives, on the shipped model, over 64 or more samples with 95 % intervals.
 
-    python benchmarks/trajectory_ablation.py [--samples 64] [--guidance 1.5 2 4] [--out benchmarks/results]
+    python -m benchmarks.trajectory_ablation [--samples 64] [--guidance 1.5 2 4] [--out benchmarks/results]
 
 Schedules (curvature, greedy, error, alternating, interval), reuse only / + correction / + filter, the modes of gamma, one stack
 residual against per-module caches, and fewer-steps at equal compute. Every plan is calibrated on classes and seeds that are not
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.compact import write
 
 import omnicache
 from omnicache import zoo
@@ -145,7 +146,7 @@ def main() -> None:
             )
             a.out.mkdir(parents=True, exist_ok=True)
             record = {"model": "emoji", "steps": STEPS, "reuse": a.reuse, "when": time.strftime("%Y-%m-%d")}
-            path.write_text(json.dumps(rounded({**record, **environment(torch.device("cpu")), "rows": rows}), indent=1) + "\n")
+            write(path, rounded({**record, **environment(torch.device("cpu")), "rows": rows}))
 
 
 if __name__ == "__main__":
