@@ -6,7 +6,8 @@
 
 Takes these results over into benchmarks/results/, as ``bench-MODEL.json`` and ``peers-MODEL-STEPS.json``. Of every
 ``bench-*.json`` there it writes a table between the marks in docs/choosing.md, and the chart of its frontier,
-docs/images/frontier-MODEL.webp; of every ``peers-*.json`` the verdicts and what each contender reached.
+docs/images/frontier-MODEL.webp; of every ``peers-*.json`` the verdicts and what each contender reached. One table of all the
+verdicts goes to the README, too.
 """
 
 from __future__ import annotations
@@ -21,24 +22,36 @@ from typing import Any
 from benchmarks.compact import write
 
 from omnicache.guards import human_bytes
+from omnicache.measure.comparison import rounded
+from omnicache.measure.peers.verdict import RIVALS
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "choosing.md"
+RESULTS, PAGE, FRONT = ROOT / "benchmarks" / "results", ROOT / "docs" / "choosing.md", ROOT / "README.md"
 MARKS = {"bench": ("<!-- measured: begin -->", "<!-- measured: end -->"), "peers": ("<!-- peers: begin -->", "<!-- peers: end -->")}
 WORDS = {"worse": "behind fewer steps", "slower": "slower than uncached", "even": "even with fewer steps"}
 ORDER = ("better", "beyond", "even", "worse", "slower")
+SPARED = ("pairs", "seconds", "load")
+"""Not kept of one setting of hundreds in a comparison with peers."""
 
 
 def main() -> None:
     for path in map(Path, sys.argv[1:]):
         take(path)
-    for kind, (begin, end) in MARKS.items():
+    for kind in MARKS:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
-        text = PAGE.read_text(encoding="utf-8")
-        before, after = text[: text.index(begin)], text[text.index(end) :]
-        PAGE.write_text(f"{before}{begin}\n\n{measured(kind, found)}\n{after}", encoding="utf-8")
+        put(PAGE, kind, measured(kind, found))
+        if kind == "peers":
+            put(FRONT, kind, glance(found))
         for result in found if kind == "bench" else ():
             picture(result)
+
+
+def put(page: Path, kind: str, made: str) -> None:
+    """Between the marks of a kind, in place of what is there."""
+    begin, end = MARKS[kind]
+    text = page.read_text(encoding="utf-8")
+    before, after = text[: text.index(begin)], text[text.index(end) :]
+    page.write_text(f"{before}{begin}\n\n{made}\n{after}", encoding="utf-8")
 
 
 def take(path: Path) -> Path:
@@ -46,7 +59,9 @@ def take(path: Path) -> Path:
     without the folder that it was written to."""
     result = json.loads(path.read_text(encoding="utf-8"))
     if "duels" in result:
-        result["rows"] = [{key: value for key, value in row.items() if key != "pairs"} for row in result["rows"]]
+        result["rows"] = [
+            {k: v if k == "options" else rounded(v, 2) for k, v in row.items() if k not in SPARED} for row in result["rows"]
+        ]
     result["command"] = re.sub(r" --out(=|\s+)\S+", "", result["command"])
     name = f"peers-{result['model']}-{result['steps']}" if "duels" in result else f"bench-{result['model']}"
     into = RESULTS / f"{name}.json"
@@ -56,6 +71,28 @@ def take(path: Path) -> Path:
 
 def measured(kind: str, results: list[dict[str, Any]]) -> str:
     return "\n".join(line for result in results for line in (section if kind == "bench" else against)(result))
+
+
+def glance(results: list[dict[str, Any]]) -> str:
+    """The tuned plans of all models against the best rivals, in one table, the closest first."""
+    lines = []
+    for result in results:
+        for verdict in result["verdicts"]:
+            goal = verdict["goal"]
+            ours = next(o for o in result["chosen"] if o["goal"] == goal and o["contender"] == result["judged"])
+            duels = {duel["kind"]: duel for duel in result["duels"] if duel["goal"] == goal and "ratio" in duel}
+            held = ours["held"]
+            reached = [_span(held["speedup"], "median", 2), _span(held["psnr"], "mean", 1)] if held else ["none", ""]
+            cells = [f"`{result['model']}`, {result['steps']} steps", f"{goal:g} dB", *reached]
+            for kind in RIVALS:
+                duel = duels.get(kind)
+                able = any(o["goal"] == goal and o["kind"] == kind and o["label"] is not None for o in result["chosen"])
+                none = "not measured" if able else "none reaches it"
+                cells.append(f"{_span(duel['ratio'], 'median', 2)}: {duel['rival']}, {duel['label']}" if duel else none)
+            lines.append((min((duel["ratio"]["median"] for duel in duels.values()), default=9.0), cells))
+    head = ["model", "asked for", "speedup", "PSNR (dB)", "× the best peer", "× fewer steps, any solver"]
+    rows = [head, ["---"] * len(head), *(cells for _, cells in sorted(lines, key=lambda one: one[0]))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def against(result: dict[str, Any]) -> list[str]:

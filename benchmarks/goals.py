@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.compact import write
 
 import omnicache
 from omnicache import zoo
@@ -39,7 +40,8 @@ def asked(task: Task, goal: str, wanted: float, a: argparse.Namespace) -> dict[s
         return {"refused": str(no)}
     found: dict[str, Any] = {"plan": plan.describe(), "tuned": plan.measured["tuned"], "seconds": time.perf_counter() - began}
     plan.save(a.work / f"goals-{task.name}-{task.steps}-{goal}-{wanted:g}.plan.json")
-    found["quality"], _ = Quality(task, a.batch, a.work).of(plan)
+    quality, _ = Quality(task, a.batch, a.work).of(plan)
+    found["quality"] = {key: quality[key] for key in ("samples", "psnr", "ssim", "recognised", "cache_bytes")}
     turn = iter(range(10**9))
 
     def call() -> Any:
@@ -118,7 +120,7 @@ def main() -> None:
         record = rounded(
             {**about, "when": time.strftime("%Y-%m-%d"), **environment(torch.device("cpu")), "goals": record["goals"]}, 5
         )
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write(path, record)
         path.with_suffix(".md").write_text(markdown(record))
         print(key, verdict(goal, wanted, record["goals"][key]), flush=True)
 

@@ -15,7 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from training.common import Budget, Checkpoint, Ema, device_default, grid_png
+from training.common import Budget, Checkpoint, Ema, device_default, save_grid
 from training.emoji import autoencoder
 from training.optimizers import optimizers
 
@@ -108,7 +108,7 @@ class Run:
         """The pictures of latents ``(n, 4, h, w)``, beside the checkpoint."""
         vae = autoencoder.trained(self.a.work)
         with torch.no_grad():
-            grid_png(vae.decode(z).sample, self.a.work / f"{self.name}.png", **how)
+            save_grid(vae.decode(z).sample, self.a.work / f"{self.name}.png", **how)
 
 
 @torch.no_grad()

@@ -25,6 +25,36 @@ def test_a_result_is_taken_over_without_the_folder_it_was_written_to(tmp_path, m
     assert json.loads(into.read_text()) == {**told, "command": "omnicache bench --steps 20"}
 
 
+def test_of_a_setting_only_what_is_told_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "RESULTS", tmp_path)
+    row = {"label": "a", "options": {"threshold": 0.005}, "psnr": {"mean": 31.23456}, "pairs": [[1.0, 0.5]], "load": 1.0}
+    result = {"model": "m", "steps": 20, "duels": [], "rows": [row], "command": ""}
+    (tmp_path / "made.json").write_text(json.dumps(result))
+    taken = json.loads(choosing.take(tmp_path / "made.json").read_text())
+    assert taken["rows"] == [{"label": "a", "options": {"threshold": 0.005}, "psnr": {"mean": 31.23}}]
+
+
+def test_the_closest_race_comes_first_and_what_has_no_rival_says_so():
+    def chosen(goal, contender, kind, label="b"):
+        held = {"speedup": {"median": 3.0, "low": 2.0, "high": 4.0}, "psnr": {"mean": 31.0, "low": 30.0, "high": 32.0}}
+        return {"goal": goal, "contender": contender, "kind": kind, "label": label, "held": held}
+
+    def duel(goal, kind, median):
+        return {"goal": goal, "kind": kind, "rival": "r", "label": "s", "ratio": {"median": median, "low": 1.0, "high": 2.0}}
+
+    result = {
+        "model": "m",
+        "steps": 20,
+        "judged": "ours",
+        "verdicts": [{"goal": 30}, {"goal": 25}],
+        "chosen": [*(chosen(goal, "ours", "ours") for goal in (30, 25)), chosen(25, "r", "peer"), chosen(25, "r", "peer", None)],
+        "duels": [duel(30, "fewer steps", 1.5), duel(25, "fewer steps", 1.1)],
+    }
+    first, second = choosing.glance([result]).splitlines()[2:]
+    assert first == ("| `m`, 20 steps | 25 dB | 3.00 [2.00, 4.00] | 31.0 [30.0, 32.0] | not measured | 1.10 [1.00, 2.00]: r, s |")
+    assert "| 30 dB |" in second and "| none reaches it |" in second
+
+
 def test_nothing_tells_where_it_was_made():
     assert len(TEXTS) > 20
     told = {path.name: re.findall(r'[ "]/\w+/[^" ]*', path.read_text(encoding="utf-8")) for path in TEXTS}

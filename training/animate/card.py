@@ -1,4 +1,4 @@
-"""Measure the exported ``emoji-animate`` and write its model card: README.md, card.json, grid.png and grid.webp.
+"""Measure the exported ``emoji-animate`` and write its model card: README.md, card.json, frames.webp and grid.webp.
 
     python -m training.animate.card --out zoo/emoji-animate --hardware "one CPU core"
 

@@ -16,7 +16,7 @@ from diffusers import StableVideoDiffusionPipeline
 from transformers import CLIPImageProcessor
 
 from training.animate import unet
-from training.common import grid_png
+from training.common import save_grid
 from training.emoji import autoencoder
 from training.exports import arguments, check, write, write_about
 from training.motion.data import PROMPTS, draw, judged, sheet
@@ -34,7 +34,7 @@ def write_firsts(out: Path) -> dict[str, dict[str, Any]]:
     inputs = {}
     for prompt, clip in zip(PROMPTS, clips, strict=True):
         file = f"firsts/{prompt.replace(' ', '-')}.png"
-        grid_png(clip[:1], out / file, columns=1, zoom=1, gap=0)
+        save_grid(clip[:1], out / file, columns=1, zoom=1, gap=0)
         inputs[prompt] = {"image": file, "motion_bucket_id": unet.BUCKETS[prompt.split()[1]]}
     return inputs
 

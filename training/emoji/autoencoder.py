@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from omnicache import zoo
-from training.common import Budget, Checkpoint, Ema, autocast, averaged, device_default, grid_png, psnr
+from training.common import Budget, Checkpoint, Ema, autocast, averaged, device_default, psnr, save_grid
 from training.emoji.data import Augment, draw, sheet
 
 SEED = 0
@@ -66,7 +66,7 @@ def main() -> None:
         best.load_state_dict(ema.shadow)
         with torch.no_grad():
             back = best.decode(best.encode(held_out).latent_dist.mode()).sample
-        grid_png(torch.cat([held_out[:20], back[:20].cpu()]).cpu(), a.work / "autoencoder.png")
+        save_grid(torch.cat([held_out[:20], back[:20].cpu()]).cpu(), a.work / "autoencoder.png")
         return psnr(back, held_out)
 
     while not budget.over:

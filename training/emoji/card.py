@@ -1,4 +1,4 @@
-"""Measure an exported folder and write its model card: README.md, card.json, grid.png and reconstructions.png.
+"""Measure an exported folder and write its model card: README.md, card.json, grid.webp and reconstructions.webp.
 
     python -m training.emoji.card --out src/omnicache/zoo/emoji
 
@@ -17,7 +17,7 @@ from diffusers import DiTPipeline
 from omnicache.measure import accuracy, psnr, ssim
 from omnicache.zoo.classifier import Classifier
 from training.cards import arguments, facts, mean, percent, pipeline, table, told, write
-from training.common import grid_png
+from training.common import save_grid
 from training.emoji import figures
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -35,7 +35,7 @@ def sample(pipe: DiTPipeline, label: torch.Tensor, guidance: float, steps: int, 
 
 
 def measure(a: argparse.Namespace) -> dict:
-    """All figures, and the two PNGs on the way."""
+    """All figures, and the two grids on the way."""
     pipe = pipeline(a)
     judge = Classifier.load(a.out / "classifier").to(a.device)
     classes = judge.head.out_features
@@ -51,7 +51,7 @@ def measure(a: argparse.Namespace) -> dict:
         "reconstructions": mean(accuracy(judge, back, truth[:500]).float()),
     }
     shown = torch.cat([fresh[:10], back[:10], fresh[10:20], back[10:20]])
-    grid_png(shown.cpu() * 2 - 1, a.out / "reconstructions.png")
+    save_grid(shown.cpu() * 2 - 1, a.out / "reconstructions.webp")
     print(json.dumps({k: card[k] for k in ("autoencoder", "classifier")}), flush=True)
 
     label = torch.arange(classes).repeat(a.seeds)
@@ -64,7 +64,7 @@ def measure(a: argparse.Namespace) -> dict:
         drawn[guidance] = torch.cat(parts)
         found = card["samples"][f"{guidance:g}"] = figures.judged(judge, drawn[guidance], label, known)
         print(f"guidance {guidance:g}: {json.dumps(found)}", flush=True)
-    grid_png(drawn[a.guidance][: min(classes, 100)].cpu() * 2 - 1, a.out / "grid.png", zoom=1)
+    save_grid(drawn[a.guidance][: min(classes, 100)].cpu() * 2 - 1, a.out / "grid.webp", zoom=1)
     sets = {f"samples, guidance {g:g}": drawn[g] for g in sorted({1.0, a.guidance})}
     sets |= {"held-out renderings": held_out, "the same, reconstructed": rebuilt}
     card["nearest"] = {"training_pictures": a.training, "sets": figures.neighbours(judge, renderings, a.training, sets)}

@@ -1,4 +1,4 @@
-"""Measure the exported ``emoji-motion`` and write its model card: README.md, card.json, grid.png and grid.webp.
+"""Measure the exported ``emoji-motion`` and write its model card: README.md, card.json, frames.webp and grid.webp.
 
     python -m training.motion.card --out zoo/emoji-motion --hardware "one CPU core"
 

@@ -17,7 +17,7 @@ from torch import nn
 from omnicache.measure import accuracy, kid
 from omnicache.zoo.classifier import Classifier
 from training.cards import deviating, effort, facts, mean, percent, table, told
-from training.common import grid_png, tiled
+from training.common import save_grid, tiled
 from training.motion.data import NOUNS, PROMPTS, against_law, draw, judged, sheet, track
 from training.motion.law import MOTIONS
 
@@ -88,7 +88,7 @@ def samples(
         rows[guidance] = found(clips)
         print(f"guidance {guidance:g}: {json.dumps(rows[guidance])}", flush=True)
         if guidance == a.guidance:
-            grid_png(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "grid.png", columns=8, zoom=1, colours=256)
+            save_grid(clips[SHOWN, ::2].flatten(0, 1).cpu() * 2 - 1, a.out / "frames.webp", columns=8, zoom=1)
             film(clips[SHOWN], a.out / "grid.webp")
     return rows
 

@@ -1,4 +1,4 @@
-"""Measure the exported ``emoji-text`` and write its model card: README.md, card.json and grid.png.
+"""Measure the exported ``emoji-text`` and write its model card: README.md, card.json and grid.webp.
 
     python -m training.text.card --out zoo/emoji-text --hardware "one CPU core"
 
@@ -16,7 +16,7 @@ from diffusers import StableDiffusion3Pipeline
 
 from omnicache import zoo
 from training.cards import arguments, effort, facts, pipeline, told, write
-from training.common import grid_png
+from training.common import save_grid
 from training.emoji import figures
 from training.emoji.data import names
 
@@ -54,7 +54,7 @@ def measure(a: argparse.Namespace) -> dict:
         card["samples"][name] = figures.judged(judge, drawn[guidance, padding], label, known)
         print(f"{name}: {json.dumps(card['samples'][name])}", flush=True)
     shown = drawn[a.guidance, SHORT]
-    grid_png(shown[:100].cpu() * 2 - 1, a.out / "grid.png", zoom=1)
+    save_grid(shown[:100].cpu() * 2 - 1, a.out / "grid.webp", zoom=1)
     sets = {f"samples, guidance {a.guidance:g}": shown, **references}
     card["nearest"] = {"training_pictures": a.training, "sets": figures.neighbours(judge, renderings, a.training, sets)}
     card["training_seed"] = figures.TRAINING_SEED

@@ -1,4 +1,4 @@
-"""Measure the exported ``emoji-unet`` and write its model card: README.md, card.json and grid.png.
+"""Measure the exported ``emoji-unet`` and write its model card: README.md, card.json and grid.webp.
 
     python -m training.unet.card --out zoo/emoji-unet --hardware "one CPU core"
 
@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline
 
 from omnicache import zoo
 from training.cards import arguments, effort, facts, pipeline, told, write
-from training.common import grid_png
+from training.common import save_grid
 from training.emoji import figures
 from training.emoji.data import names
 
@@ -48,7 +48,7 @@ def measure(a: argparse.Namespace) -> dict:
         name = f"guidance {guidance:g}"
         card["samples"][name] = figures.judged(judge, drawn[guidance], label, known)
         print(f"{name}: {json.dumps(card['samples'][name])}", flush=True)
-    grid_png(drawn[a.guidance][:100].cpu() * 2 - 1, a.out / "grid.png", zoom=1)
+    save_grid(drawn[a.guidance][:100].cpu() * 2 - 1, a.out / "grid.webp", zoom=1)
     sets = {f"samples, guidance {a.guidance:g}": drawn[a.guidance], **references}
     card["nearest"] = {"training_pictures": a.training, "sets": figures.neighbours(judge, renderings, a.training, sets)}
     card["training_seed"] = figures.TRAINING_SEED

@@ -119,7 +119,7 @@ class Comparison:
             "ssim": float(ssim(made.flatten(0, -4), base.flatten(0, -4)).mean()),
             "cache_bytes": max(t.peak_bytes for t in traces),
             "computed": traces[0].computed,
-            "note": contender.note or ("; ".join(notes) or None),
+            "note": contender.note or (" ".join(notes) or None),
         }
 
     def _figures(self, walls: list[float], inside: list[float], pictures: torch.Tensor) -> dict[str, Any]:

@@ -36,14 +36,16 @@ def test_settings_that_are_about_as_fast_are_timed_again():
     assert [one["label"] for one in finalists(rows, 30, 3)] == ["a", "c", "b"]
     assert [one["label"] for one in finalists(rows, 30, 2)] == ["a", "c"]
     assert finalists(rows[3:], 30, 3) == [], "where one is alone there is nothing to settle"
+    assert len(finalists(rows, 30, 3, [*rows, row("f", 31, 2.6)])) == 3
+    assert finalists(rows, 30, 3, [*rows, row("f", 31, 2.7)]) == [], "another of its kind is faster than any of these can be"
 
 
 @pytest.mark.parametrize(
     ("psnr", "speedup", "why"),
     [
-        (18.9, 9.0, FAR),  # six dB below the lowest goal
-        (19.0, 2.3, ""),  # may reach 25 dB, and is about as fast as c
-        (23.9, 2.2, SLOW),  # cannot reach 30 dB; c is much faster at 25
+        (20.4, 9.0, FAR),  # 4.6 dB below the lowest goal
+        (20.6, 2.3, ""),  # may reach 25 dB, and is about as fast as c
+        (25.4, 2.2, SLOW),  # cannot reach 30 dB; c is much faster at 25
         (29.0, 1.6, ""),  # about as fast as b, which reaches 30 dB
         (29.0, 1.4, SLOW),
         (80.0, 1.4, SLOW),

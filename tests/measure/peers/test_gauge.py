@@ -11,7 +11,7 @@ from omnicache.measure.peers.gauge import Gauge
 from omnicache.measure.peers.size import Size
 from omnicache.measure.peers.worker import Drawn
 
-SIZE = Size(samples=4, tuning=4, batch=2, first_pairs=3)
+SIZE = Size(samples=4, tuning=4, batch=2, first_pairs=3, final_pairs=3)
 
 
 class Made:
@@ -34,7 +34,7 @@ class Made:
         (repeat(1.0), 0.4, False, 3),
     ],
 )
-def test_what_changes_no_picture_must_be_faster_twice_over(tmp_path, seconds, pictures, nothing, pairs):
+def test_what_changes_no_picture_must_be_faster_in_many_pairs(tmp_path, seconds, pictures, nothing, pairs):
     plain = Made(repeat(1.0))
     found = Gauge(lambda: plain, SIZE, tmp_path).first(Made(seconds, pictures), lambda *_: "")
     assert found["nothing"] is nothing and len(found["pairs"]) == pairs

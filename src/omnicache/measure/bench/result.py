@@ -78,7 +78,7 @@ def _row(one: Found, fewer: Sequence[Found]) -> dict[str, Any]:
     against = [(f["speedup"]["median"], f["psnr_each"]) for f in others if f is not None]
     about = {"method": one.setting.method, "label": one.setting.label, "options": dict(one.setting.options), "closely": closely}
     made = {**about, **{key: row.get(key) for key in FIGURES}, "pairs": len(row["pairs"]), "load": row.get("load")}
-    made["note"] = "; ".join(row.get("notes") or [])
+    made["note"] = " ".join(row.get("notes") or [])
     made["lead"] = lead(row["speedup"]["median"], row["psnr_each"], against) if against else None
     made["verdict"] = verdict(made)
     return made

@@ -6,7 +6,8 @@ The plan of the work:
 2. **Every setting of every contender on the tuning inputs**: PSNR to the uncached pictures, and a few pairs with the uncached
    pipeline; one batch and one pair where that is enough: far from every goal, or much slower than another setting of the same
    contender that reaches it. ``omnicache.tune`` makes its plans from the same inputs. For each goal the fastest settings that
-   reach it are timed again, and the fastest of those is chosen; nothing of what follows is chosen by.
+   reach it are timed again, of contenders that may be the best of their kind, and the fastest of those is chosen; nothing of
+   what follows is chosen by.
 3. **The chosen settings on held-out inputs**, many pictures and more pairs.
 4. **Duels**: for each goal the tuned plan and the best of its rivals, in pairs of their own.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 CLOSE = 0.75
 """Share of the fastest one's speed that a setting must have to be timed again: few pairs are not surer than that."""
-SCREEN = 6.0
+SCREEN = 4.5
 """dB below a goal at which a setting's first batch says that all inputs together will not reach it."""
 FAR, SLOW = "far from every goal", "others of this contender reach the goals and are much faster"
 """Why a setting was settled by its first batch."""
@@ -31,11 +31,13 @@ def settled(rows: Sequence[Mapping[str, Any]], goals: Sequence[float], psnr: flo
     return SLOW if all(speedup < CLOSE * fast for fast in fastest) else ""
 
 
-def finalists(rows: Sequence[dict[str, Any]], goal: float, most: int) -> list[dict[str, Any]]:
-    """At most so many of them, the fastest first, where it is not plain which one that is."""
+def finalists(rows: Sequence[dict[str, Any]], goal: float, most: int, kind: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """At most so many of one contender's settings, the fastest first, where it is not plain which one that is; none where another
+    of its ``kind``, of all whose settings these are the rows, is much faster than any."""
     good = _good(rows, goal)
-    close = [row for row in good if row["speedup"]["median"] >= CLOSE * good[0]["speedup"]["median"]][:most]
-    return close if len(close) > 1 else []
+    fastest, of_all = (next((row["speedup"]["median"] for row in _good(which, goal)), 0.0) for which in (rows, kind))
+    close = [row for row in good if row["speedup"]["median"] >= CLOSE * fastest][:most]
+    return close if len(close) > 1 and fastest >= CLOSE * of_all else []
 
 
 def _good(rows: Sequence[Any], goal: float) -> list[Any]:

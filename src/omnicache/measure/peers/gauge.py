@@ -18,7 +18,7 @@ from omnicache.measure.quality import mean95
 from omnicache.measure.speed import median95
 
 SAVES = 1.02
-"""Times as fast as uncached; where the pictures are the same, and any of twice as many pairs is below it, nothing was saved."""
+"""Times as fast as uncached; where the pictures are the same, and any of many pairs is below it, nothing was saved."""
 
 
 class Gauge:
@@ -63,7 +63,7 @@ class Gauge:
         made = torch.cat([made, *(worker.draw("tuning", *batch).made for batch in batches[len(pairs) :])])
         same = torch.equal(made, base[: len(made)])
         if same and not why and all(one.inside >= SAVES * other.inside for one, other in pairs):  # perhaps by luck
-            pairs += self._pairs(self.plain(), worker, "tuning", batches, 2 * len(pairs), since=len(pairs))
+            pairs += self._pairs(self.plain(), worker, "tuning", batches, len(pairs) + self.size.final_pairs, since=len(pairs))
         found = self._figures(made, base, pairs)
         found["settled"] = why
         found["again"] = torch.equal(warm, made[: len(warm)])

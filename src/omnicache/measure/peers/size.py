@@ -25,7 +25,7 @@ class Size:
     samples: int = 256
     tuning: int = 16
     batch: int = 4
-    first_pairs: int = 4
+    first_pairs: int = 2
     finalists: int = 3
     final_pairs: int = 6
     pairs: int = 9

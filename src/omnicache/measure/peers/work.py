@@ -169,10 +169,12 @@ class Peers:
         return {**about, **{k: v for k, v in known.items() if k not in ("key", "took")}}
 
     def _finals(self, gauge: Gauge, pool: Pool) -> None:
-        """Time the fastest settings of each contender again: the fastest by a few pairs is often the luckiest."""
+        """Time the fastest settings of each contender that may be the best of its kind again: the fastest by a few pairs is often
+        the luckiest."""
         for entry in self.entries:
+            kind = [row for other in self.entries if other.contender.kind == entry.contender.kind for row in other.rows]
             for goal in self.spec.goals:
-                for row in finalists(entry.rows, goal, self.size.finalists):
+                for row in finalists(entry.rows, goal, self.size.finalists, kind):
                     setting = Setting(row["options"], row["label"])
                     if "first_pairs" in row:  # it has been a finalist for another goal
                         continue
