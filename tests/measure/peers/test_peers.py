@@ -13,6 +13,7 @@ from omnicache.cli import app, bench_peers
 from omnicache.errors import OmniCacheError
 from omnicache.measure.peers import CONTENDERS, Peers, Size
 from omnicache.measure.peers import work as peers_work
+from omnicache.measure.peers.contender import Setting
 from omnicache.measure.peers.work import modules_of
 from omnicache.measure.peers.worker import Refused
 from omnicache.report import write_peers
@@ -96,6 +97,19 @@ def test_the_same_command_measures_nothing_again(result, folder):
     assert again["rows"] == result["rows"] and again["chosen"] == result["chosen"] and again["duels"] == result["duels"]
 
 
+def test_time_that_one_contender_has_left_is_the_others(tmp_path, monkeypatch):
+    peers = Peers("emoji", tmp_path, replace(SIZE, minutes=1), steps=5, contenders=[MADE_UP, FEWER])
+    count = {MADE_UP: 20, FEWER: 2}
+    listed = lambda entry: [Setting({"n": i}, f"{i}") for i in range(count[entry.module])]  # noqa: E731
+    monkeypatch.setattr(peers, "_open", lambda entry, pool: entry.settings.extend(listed(entry)))
+    monkeypatch.setattr(peers, "_row", lambda *about: peers.clock.add("first", 3.0) or {})
+    peers._first(None, None)
+    first, second = peers.entries
+    assert len(second.rows) == 2 and not second.left_out
+    assert 11 <= len(first.rows) <= 13, "36 seconds of 60 are for this, and six of them were the other's"
+    assert len(first.rows) + len(first.left_out) == 20
+
+
 def test_a_duel_in_which_a_process_dies_tells_the_reason(result, folder, tmp_path, monkeypatch):
     if not result["duels"]:
         pytest.skip("nothing has seemed faster than uncached, on a busy machine")
@@ -144,7 +158,7 @@ def test_a_package_that_is_not_there_is_named_with_what_to_type(tmp_path, monkey
     absent = replace(peers_work.contender(CONTENDERS["cache-dit"]), package="no-such-package-at-all")
     monkeypatch.setattr(peers_work, "contender", lambda module: absent)
     work = Peers("emoji", tmp_path, SIZE, contenders=["x"])
-    work._first(work.entries[0], None, None, 1)  # type: ignore[arg-type]
+    work._open(work.entries[0], None)  # type: ignore[arg-type]
     assert work.entries[0].why is not None and 'pip install "omnicache[peers]"' in work.entries[0].why
 
 

@@ -27,7 +27,7 @@ class Entry:
     settings: list[Setting] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     why: str | None = None
-    left_out: int = 0
+    left_out: list[Setting] = field(default_factory=list)
 
 
 def chosen_of(entries: Sequence[Entry], goals: Sequence[float]) -> list[dict[str, Any]]:

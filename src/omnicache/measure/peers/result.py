@@ -72,7 +72,7 @@ def result_of(
                     "version": entry.contender.version,
                     "settings": len(entry.rows),
                     "why": entry.why,
-                    "left_out": entry.left_out,
+                    "left_out": len(entry.left_out),
                     "untried": entry.contender.untried,
                 }
                 for entry in entries

@@ -94,8 +94,7 @@ class Peers:
             gauge = Gauge(plain, self.size, pictures)
             pool = stack.enter_context(Pool(self.spec, self.folder / "logs", lambda worker: _agree(gauge, worker)))
             self._say("uncached pictures")
-            for i, entry in enumerate(self.entries):
-                self._first(entry, gauge, pool, len(self.entries) - i)
+            self._first(gauge, pool)
             self._finals(gauge, pool)
             chosen = chosen_of(self.entries, self.spec.goals)
             self._closely(chosen, gauge, pool)
@@ -105,7 +104,17 @@ class Peers:
 
     # --- every setting, on the tuning inputs -------------------------------------------------------------------------------
 
-    def _first(self, entry: Entry, gauge: Gauge, pool: Pool, to_come: int) -> None:
+    def _first(self, gauge: Gauge, pool: Pool) -> None:
+        """All contenders have equal parts of the time, and then what others have left of theirs."""
+        for i, entry in enumerate(self.entries):
+            self._open(entry, pool)
+            self._try(entry, entry.settings, gauge, pool, len(self.entries) - i)
+        late = [entry for entry in self.entries if entry.left_out]
+        for i, entry in enumerate(late):
+            self._try(entry, entry.left_out, gauge, pool, len(late) - i)
+
+    def _open(self, entry: Entry, pool: Pool) -> None:
+        """List a contender's settings, or why it has none."""
         it = entry.contender
         if it.package is not None and it.version is None:
             entry.why = f'Not installed. To have it compared: pip install "omnicache[peers]", or pip install {it.package}'
@@ -114,16 +123,19 @@ class Peers:
             self._list(entry, pool)
         except Refused as no:
             entry.why = str(no)
-            return
+
+    def _try(self, entry: Entry, settings: Sequence[Setting], gauge: Gauge, pool: Pool, to_come: int) -> None:
+        """So many of these settings of a contender as there is time for, if so many contenders are to come, this one counted."""
         asked = sum(self.clock.took.get("settings", ()))  # the tuned plans are made in it; the others' time begins after that
         early = asked + EARLY * max(60 * self.size.minutes - asked, 0)
         limit = self.clock.spent + max(early - self.clock.spent, 0) / to_come
-        for setting in entry.settings:
-            known = self.store.get(f"first {key_of(it, setting, self.spec, self.size)}")
+        entry.left_out = []
+        for setting in settings:
+            known = self.store.get(f"first {key_of(entry.contender, setting, self.spec, self.size)}")
             if known is None and self.clock.spent > limit:
-                entry.left_out += 1
+                entry.left_out.append(setting)
                 continue
-            self._say(f"{it.name}: {setting.label}")
+            self._say(f"{entry.contender.name}: {setting.label}")
             entry.rows.append(self._row(entry, setting, known, gauge, pool))
             self._done += 1
 
