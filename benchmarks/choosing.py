@@ -82,17 +82,22 @@ def glance(results: list[dict[str, Any]]) -> str:
             ours = next(o for o in result["chosen"] if o["goal"] == goal and o["contender"] == result["judged"])
             duels = {duel["kind"]: duel for duel in result["duels"] if duel["goal"] == goal and "ratio" in duel}
             held = ours["held"]
-            reached = [_span(held["speedup"], "median", 2), _span(held["psnr"], "mean", 1)] if held else ["none", ""]
+            reached = [f"{held['speedup']['median']:.2f}×", f"{held['psnr']['mean']:.1f} dB"] if held else ["none", ""]
             cells = [f"`{result['model']}`, {result['steps']} steps", f"{goal:g} dB", *reached]
             for kind in RIVALS:
                 duel = duels.get(kind)
                 able = any(o["goal"] == goal and o["kind"] == kind and o["label"] is not None for o in result["chosen"])
                 none = "not measured" if able else "none reaches it"
-                cells.append(f"{_span(duel['ratio'], 'median', 2)}: {duel['rival']}, {duel['label']}" if duel else none)
+                cells.append(f"{_span(duel['ratio'], 'median', 2)} {_rival(duel)}" if duel else none)
             lines.append((min((duel["ratio"]["median"] for duel in duels.values()), default=9.0), cells))
-    head = ["model", "asked for", "speedup", "PSNR (dB)", "× the best peer", "× fewer steps, any solver"]
+    head = ["model", "asked for", "speedup", "reached", "times as fast as the best peer", "as fewer steps, any solver"]
     rows = [head, ["---"] * len(head), *(cells for _, cells in sorted(lines, key=lambda one: one[0]))]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _rival(duel: dict[str, Any]) -> str:
+    """By what tells it from others: the rest of its setting is in docs/choosing.md."""
+    return f"{duel['rival']}: {duel['label'].split(',')[0]}" if duel["kind"] == "peer" else duel["label"]
 
 
 def against(result: dict[str, Any]) -> list[str]:

@@ -51,7 +51,7 @@ def test_the_closest_race_comes_first_and_what_has_no_rival_says_so():
         "duels": [duel(30, "fewer steps", 1.5), duel(25, "fewer steps", 1.1)],
     }
     first, second = choosing.glance([result]).splitlines()[2:]
-    assert first == ("| `m`, 20 steps | 25 dB | 3.00 [2.00, 4.00] | 31.0 [30.0, 32.0] | not measured | 1.10 [1.00, 2.00]: r, s |")
+    assert first == ("| `m`, 20 steps | 25 dB | 3.00× | 31.0 dB | not measured | 1.10 [1.00, 2.00] s |")
     assert "| 30 dB |" in second and "| none reaches it |" in second
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ def _put(scene: Scene, options: Mapping[str, Any]) -> Worn:
     what = options["do"]
     if what == "raise":
         raise KeyError("no such block")
+    if what == "wait":
+        time.sleep(60)
     if what == "die":
         os._exit(3)
     if what == "noise":

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +15,7 @@ from omnicache.measure.peers.contender import Setting
 from omnicache.measure.peers.scene import Scene, Spec
 from omnicache.measure.peers.worker import Gone, Refused, Worker
 
-MADE_UP = "tests.measure.peers.made_up"
+ROOT, MADE_UP = Path(__file__).parents[3], "tests.measure.peers.made_up"
 
 pytest.importorskip("diffusers")
 
@@ -97,3 +103,42 @@ def test_a_model_that_is_not_there_is_refused_with_the_zoos_sentence(spec, log):
 
     with pytest.raises(Refused, match="the zoo has no model"):
         Worker(replace(spec, model="no-such-model"), None, log)
+
+
+ASKER = """
+from pathlib import Path
+from omnicache.measure.peers.contender import Setting
+from omnicache.measure.peers.scene import Spec
+from omnicache.measure.peers.worker import Worker
+
+if __name__ == "__main__":
+    folder = Path(__file__).parent
+    spec = Spec("emoji", 5, None, samples=2, tuning=2, goals=(30.0,), threads=1, folder=folder)
+    worker = Worker(spec, "tests.measure.peers.made_up", folder / "log.txt")
+    print(worker._process.pid, flush=True)
+    worker.use(Setting({"do": "wait"}, "wait"))
+"""
+
+
+def _works(pid: int) -> bool:
+    """Whether there is such a process, and not only its entry, which waits to be taken away."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_a_process_in_the_middle_of_its_work_ends_when_the_asker_is_killed(tmp_path):
+    (tmp_path / "asker.py").write_text(ASKER)
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, *filter(None, sys.path))))}
+    given = {"stdout": subprocess.PIPE, "text": True, "env": os.environ | paths}
+    with subprocess.Popen([sys.executable, str(tmp_path / "asker.py")], **given) as asker:
+        asked = int(asker.stdout.readline())
+        time.sleep(0.5)  # until it is at work; if it is not yet, it hears of the end from the line
+        assert _works(asked)
+        asker.kill()
+    until = time.monotonic() + 20
+    while _works(asked) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not _works(asked)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,9 @@ class Desk:
 def serve(line: Connection, spec: Spec, module: str | None, log: Path) -> None:
     """Answer over ``line`` until None or the end comes: a tuple of whether it went well, and the answer or a sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it, who then closes the line
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)  # what peers print belongs neither among results nor into a progress bar
     os.dup2(file, 2)
@@ -90,6 +96,12 @@ def serve(line: Connection, spec: Spec, module: str | None, log: Path) -> None:
             break
         what, given = asked
         line.send(_tried(getattr(desk, what), *given))
+
+
+def _leave_with(parent: BaseProcess) -> None:
+    """Whoever is in the middle of minutes of work does not hear that the line was closed, and would disturb what comes next."""
+    parent.join()
+    os._exit(1)
 
 
 def _tried(do: Callable[..., Any], *given: Any) -> tuple[bool, Any]:

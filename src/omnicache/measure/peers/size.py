@@ -27,7 +27,7 @@ class Size:
     batch: int = 4
     first_pairs: int = 2
     finalists: int = 3
-    final_pairs: int = 6
+    final_pairs: int = 4
     pairs: int = 9
     most: int | None = None
     minutes: float = 120.0

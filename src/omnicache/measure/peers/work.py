@@ -40,7 +40,7 @@ CONTENDERS = {
     "methods": f"{HERE}.omnicache_methods",
 }
 """Modules, each with a ``CONTENDER``, by a short name; the first is the one that is judged."""
-EARLY = 0.6
+EARLY = 0.55
 """Share of the time, after the plans were tuned, in which settings are tried; the contenders have equal parts of it."""
 ALIKE = 60.0
 """PSNR in dB that two processes must agree by when nothing is on."""
