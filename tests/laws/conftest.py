@@ -1,4 +1,5 @@
-"""Gives every law its cases: a test that takes ``case`` runs over those of the law that its file states."""
+"""Gives every law its cases: a test that takes ``case`` runs over those of the law that its file states; one that is marked
+``once``, over one of each method."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         every = metafunc.config.getoption("--all-combinations")
         cases = all_cases() if every else cover()[metafunc.module.LAW]
+        if metafunc.definition.get_closest_marker("once") is not None and not every:
+            cases = list({case.row: case for case in cases}.values())
         metafunc.parametrize("case", cases, ids=str)
 
 

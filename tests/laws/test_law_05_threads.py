@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import torch
 from tests.laws.table import Case, Subject, strips
 from tests.tiny import Pipe, sample, scheduler
@@ -61,6 +62,7 @@ def _in_turn(*jobs: Callable[..., Outcome]) -> list[Outcome]:
         return [f.result() for f in [pool.submit(run, job) for job in jobs]]
 
 
+@pytest.mark.once
 def test_pipelines_of_one_class_do_not_see_each_other(case: Case, subject: Subject) -> None:
     other = Pipe(case.kind, case.solver)
     plan = subject.row.plan(subject.pipe.total)

@@ -65,7 +65,7 @@ def test_it_is_small_enough_for_the_repository(name):
 def test_its_card_its_logs_and_its_labels_are_there(name):
     folder = zoo.path(name)
     assert (folder / "README.md").read_text().startswith("---\nlicense: apache-2.0")
-    assert (folder / "grid.png").exists() and list((folder / "log").glob("*.jsonl"))
+    assert (folder / "grid.webp").exists() and list((folder / "log").glob("*.jsonl"))
     assert json.loads((folder / "card.json").read_text())["parameters"]
     classes = zoo.classifier(name).head.out_features
     assert zoo.labels(name) and all(0 <= label < classes for label in zoo.labels(name).values())
