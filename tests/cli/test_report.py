@@ -160,6 +160,15 @@ def test_what_is_no_run_is_refused_with_what_to_give(model, tmp_path):
         told("report", str(tmp_path))
 
 
+def test_a_comparison_with_peers_is_drawn_from_its_file(tmp_path):
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "peers-emoji-unet-20.json"
+    found = told("report", str(kept), "--out", str(tmp_path))
+    assert "DeepCache" in Path(found["page"]).read_text(encoding="utf-8")
+    assert [one["goal"] for one in found["verdicts"]] == [30, 25]
+    with pytest.raises(OmniCacheError, match="only --out"):
+        told("report", str(kept), "-m", "fora")
+
+
 def test_a_record_comes_back_as_it_was(tmp_path):
     plan = omnicache.methods()["teacache"].plan(threshold=0.2)
     tried = ({"label": "a", "speedup": 2.0, "psnr": None},)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,7 @@ from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
 from omnicache.measure.study import study
 from omnicache.plan import Plan
+from omnicache.report.peers import write_peers
 from omnicache.report.report import PAIRS, setting, tried
 from omnicache.report.study_page import About, write_study
 
@@ -27,7 +30,9 @@ MOST = 4
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A folder that omnicache run, demo or bench wrote, or a plan file (or its folder).")],
+    run: Annotated[
+        Path, typer.Argument(help="A folder that omnicache run, demo or bench wrote, a plan file (or its folder), or peers.json.")
+    ],
     method: Annotated[str | None, typer.Option("--method", "-m", help="Another method or plan file, on the same inputs.")] = None,
     option: Annotated[list[str], typer.Option("--option", "-o", help="An option of that method, name=value.")] = [],  # noqa: B006
     model: Annotated[str | None, typer.Option(help="The model of a plan file: of the zoo, or a diffusers folder.")] = None,
@@ -38,6 +43,13 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Draw the inputs of a run without and with its plan, and write one page: how it looks, what is gained, where the error is."""
+    compared = _peers(run)
+    if compared is not None:
+        if method or option or model or inputs or steps:
+            raise OmniCacheError(f"{str(run)!r} is a comparison with peers: nothing is drawn again, so only --out can be given.")
+        page, said = write_peers(compared, out or run.parent), [one["sentence"] for one in compared["verdicts"]]
+        _tell(page, said, {"page": str(page), "verdicts": compared["verdicts"]}, as_json)
+        return
     record, plan = _of(run, model)
     folder = out if out is not None else run if run.is_dir() else run.parent
     loaded = load(record.model)
@@ -58,25 +70,39 @@ def report(
     asked_for += [("-o", one) for one in option] + [("-i", one) for one in inputs]
     again = shlex.join(["omnicache", "report", str(run), *(part for pair in asked_for for part in pair)])
     command = f"{record.command}\n{again}" if record.command else again
-    compared = tried(plan)
+    besides = tried(plan)
     if record.tried:
         whose = f"the pictures of {' '.join(record.command.split()[:2])}"
-        compared = {"tried": record.tried, "chosen": record.chosen if method is None else "", "whose": whose}
-    page = write_study(found, About(record.model, setting(found, call), command, **compared), folder)
+        besides = {"tried": record.tried, "chosen": record.chosen if method is None else "", "whose": whose}
+    page = write_study(found, About(record.model, setting(found, call), command, **besides), folder)
     measured = found.study
+    figures = {
+        "speedup": measured.speed["speedup"],
+        "psnr": measured.psnr,
+        "work": measured.work,
+        "cache_bytes": measured.cache_bytes,
+    }
+    told = {"why_not_faster": list(found.speed), "why_not_alike": list(found.likeness)}
+    shown = {"model": record.model, "method": plan.method, "page": str(page), **figures, **told}
+    _tell(page, [found.speed[0], *found.likeness[:1]], finite(rounded(shown)), as_json)
+
+
+def _tell(page: Path, sentences: Sequence[str], shown: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        figures = {
-            "speedup": measured.speed["speedup"],
-            "psnr": measured.psnr,
-            "work": measured.work,
-            "cache_bytes": measured.cache_bytes,
-        }
-        told = {"why_not_faster": list(found.speed), "why_not_alike": list(found.likeness)}
-        print_json(finite(rounded({"model": record.model, "method": plan.method, "page": str(page), **figures, **told})))
+        print_json(shown)
         return
-    for sentence in (found.speed[0], *found.likeness[:1]):
+    for sentence in sentences:
         err.print(sentence, soft_wrap=True, markup=False)
     err.print(f"Written: {page}", soft_wrap=True)
+
+
+def _peers(run: Path) -> dict[str, Any] | None:
+    """What ``omnicache bench --peers`` has written, if that is what it is."""
+    try:
+        found = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
+    except ValueError:  # whoever reads it as a plan says what is wrong
+        return None
+    return found if isinstance(found, dict) and {"duels", "verdicts"} <= set(found) else None
 
 
 def _of(run: Path, model: str | None) -> tuple[Record, Plan]:
