@@ -167,6 +167,9 @@ def test_a_comparison_with_peers_is_drawn_from_its_file(tmp_path):
     assert [one["goal"] for one in found["verdicts"]] == [30, 25]
     with pytest.raises(OmniCacheError, match="only --out"):
         told("report", str(kept), "-m", "fora")
+    (tmp_path / "part.json").write_text('{"duels": [], "verdicts": []}')
+    with pytest.raises(OmniCacheError, match=r"'contenders' is missing\. Run that command again"):
+        told("report", str(tmp_path / "part.json"))
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):

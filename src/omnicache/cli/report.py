@@ -47,7 +47,13 @@ def report(
     if compared is not None:
         if method or option or model or inputs or steps:
             raise OmniCacheError(f"{str(run)!r} is a comparison with peers: nothing is drawn again, so only --out can be given.")
-        page, said = write_peers(compared, out or run.parent), [one["sentence"] for one in compared["verdicts"]]
+        try:
+            page, said = write_peers(compared, out or run.parent), [one["sentence"] for one in compared["verdicts"]]
+        except KeyError as missing:
+            raise OmniCacheError(
+                f"{str(run)!r} is not the whole result of omnicache bench --peers: {missing} is missing. Run that command again; "
+                "it goes on from what it has measured."
+            ) from None
         _tell(page, said, {"page": str(page), "verdicts": compared["verdicts"]}, as_json)
         return
     record, plan = _of(run, model)

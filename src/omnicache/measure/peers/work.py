@@ -41,7 +41,7 @@ CONTENDERS = {
 }
 """Modules, each with a ``CONTENDER``, by a short name; the first is the one that is judged."""
 EARLY = 0.55
-"""Share of the time, after the plans were tuned, in which settings are tried; the contenders have equal parts of it."""
+"""Share of the time after the plans were tuned in which settings are tried; contenders have equal parts, and what others leave."""
 ALIKE = 60.0
 """PSNR in dB that two processes must agree by when nothing is on."""
 GUESS = 20
