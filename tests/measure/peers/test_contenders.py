@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 import torch
 
 from omnicache import zoo
 from omnicache.errors import OmniCacheError
-from omnicache.measure.peers import CONTENDERS
+from omnicache.measure.peers import CONTENDERS, fewer_steps
+from omnicache.measure.peers import solvers as higher
 from omnicache.measure.peers.contender import Setting, contender
 from omnicache.measure.peers.desk import Desk
 from omnicache.measure.peers.scene import Spec
@@ -140,6 +142,15 @@ def test_fewer_steps(desk):
     steps = [one.options["steps"] for one in it.settings()]
     assert steps == sorted(steps) and all(1 < k < STEPS for k in steps)
     assert not torch.equal(drawn(it, {"steps": 4}), drawn(it))
+
+
+@pytest.mark.parametrize("steps", [20, 30, 50])
+@pytest.mark.parametrize("shares", [fewer_steps.SHARES, higher.SHARES])
+def test_no_small_number_of_steps_is_passed_over(steps, shares):
+    """A rival of 5 steps is a fifth faster than one of 6."""
+    tried = fewer_steps.ladder(steps, shares)
+    assert tried[:9] == list(range(2, 11))
+    assert max(tried) / steps >= 0.8 and all(b - a <= max(1, 0.22 * steps) for a, b in pairwise(tried))
 
 
 def test_published_methods_need_no_calibration(desk):

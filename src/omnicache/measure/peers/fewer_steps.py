@@ -9,11 +9,13 @@ from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
 
 SHARES = tuple(k / 20 for k in range(2, 20))
+FEW = 10
+"""Every number of steps up to this one is tried: between 5 and 6 lies a fifth of the time."""
 
 
 def ladder(steps: int, shares: Sequence[float] = SHARES) -> list[int]:
-    """Numbers of steps below ``steps``."""
-    return [k for k in dict.fromkeys(round(steps * share) for share in shares) if 1 < k < steps]
+    """Numbers of steps below ``steps``: every small one, and these shares."""
+    return sorted({k for k in (*range(2, FEW + 1), *(round(steps * share) for share in shares)) if 1 < k < steps})
 
 
 def _settings(scene: Scene) -> list[Setting]:

@@ -10,7 +10,7 @@ from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.fewer_steps import ladder
 from omnicache.measure.peers.scene import Scene
 
-SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
+SHARES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.8)
 
 # Class, what is changed in the scheduler's config, evaluations of the model in a step.
 Solver = tuple[str, dict[str, Any], int]
