@@ -39,7 +39,7 @@ class Size:
         return [(i, min(i + self.batch, count)) for i in range(0, count, self.batch)]
 
 
-FULL = {"picture": Size(), "clip": Size(samples=64, tuning=8, batch=1, pairs=7, minutes=240.0)}
+FULL = {"picture": Size(), "clip": Size(samples=64, batch=1, pairs=7, minutes=240.0)}
 QUICK = {
     "picture": Size(samples=16, tuning=8, first_pairs=2, finalists=2, final_pairs=3, pairs=7, most=8, minutes=15.0, quick=True),
     "clip": Size(
