@@ -38,7 +38,7 @@ def peers_chart(result: Mapping[str, Any], colours: Mapping[str, str], width: in
         layers.append(dots.encode(x=x, y=y))
         ring = frame.chart([row for row in mine if (name, row["label"]) in picked and not judged])
         layers.append(ring.mark_point(color=colour, fill=COLOURS["ground"], size=80, opacity=1, strokeWidth=2.2).encode(x=x, y=y))
-    layers += _named(frame, [row for row in rows if row["contender"] == result["judged"]], rows)
+    layers += _named(frame, [row for row in rows if row["contender"] == result["judged"]], rows, result["goals"])
     return alt.layer(*layers).properties(width=width, height=height)
 
 
@@ -60,7 +60,9 @@ def _goals(frame: Frame, goals: Sequence[float]) -> list[Any]:
     return [rule, note.encode(x=alt.value(frame.width), y=frame.y(), text="text:N")]
 
 
-def _named(frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _named(
+    frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], goals: Sequence[float]
+) -> list[Any]:
     alt, made = need("altair"), []
     places = [frame.place(speed(dict(row)), row["psnr"]["mean"]) for row in rows]
     wanted = []
@@ -70,7 +72,9 @@ def _named(frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mappi
             (at, (at[0], at[0]), f"tuned, {row['options']['goal']:g} dB" if "goal" in row["options"] else "tuned", "accent")
         )
     size = 11 if frame.width < 500 else 12
-    for left, top, align, text, token in place_labels(wanted, places, [], size, frame.width, frame.height):
+    lines = [frame.place(1, goal)[1] for goal in goals]
+    taken = [(frame.width - 40.0, y - 15, float(frame.width), y - 2) for y in lines]  # what the goals' lines are called
+    for left, top, align, text, token in place_labels(wanted, places, taken, size, frame.width, frame.height):
         chart = alt.Chart(alt.InlineData(values=[{"text": text}]))
         mark = chart.mark_text(align=align, baseline="middle", color=COLOURS[token], fontSize=size, fontWeight=600)
         made.append(mark.encode(x=alt.value(left), y=alt.value(top), text="text:N"))
