@@ -60,9 +60,7 @@ def _goals(frame: Frame, goals: Sequence[float]) -> list[Any]:
     return [rule, note.encode(x=alt.value(frame.width), y=frame.y(), text="text:N")]
 
 
-def _named(
-    frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], goals: Sequence[float]
-) -> list[Any]:
+def _named(frame: Frame, ours: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], goals: Sequence[float]) -> list[Any]:
     alt, made = need("altair"), []
     places = [frame.place(speed(dict(row)), row["psnr"]["mean"]) for row in rows]
     wanted = []
