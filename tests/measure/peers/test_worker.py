@@ -64,7 +64,7 @@ def test_a_setting_holds_until_the_next_one(worker):
 
 
 def test_what_a_peer_raises_comes_back_as_its_own_sentence_and_the_process_goes_on(worker):
-    with pytest.raises(Refused, match="KeyError: 'no such block'"):
+    with pytest.raises(Refused, match=r"It raises KeyError here .*: 'no such block'"):
         worker.use(Setting({"do": "raise"}, "raise"))
     worker.use(None)
     assert worker.alive and len(worker.draw("held", 0, 1).made) == 1

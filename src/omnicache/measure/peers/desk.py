@@ -112,5 +112,11 @@ def _tried(do: Callable[..., Any], *given: Any) -> tuple[bool, Any]:
     except Exception as broken:  # a peer raises what it likes; none of it may end the comparison
         traceback.print_exc()
         sys.stderr.flush()
-        said = " ".join(str(broken).split())
-        return False, f"{type(broken).__name__}: {said[:300]}{'…' if len(said) > 300 else ''}"
+        return False, _sentence(broken)
+
+
+def _sentence(broken: Exception) -> str:
+    """What was raised, and by which line: the contender's own error is all that there is to say about it."""
+    said, at = " ".join(str(broken).split()), traceback.extract_tb(broken.__traceback__)[-1]
+    where = f"{'/'.join(Path(at.filename).parts[-2:])}, line {at.lineno}"
+    return f"It raises {type(broken).__name__} here ({where}): {said[:300]}{'…' if len(said) > 300 else ''}"
