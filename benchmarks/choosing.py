@@ -23,6 +23,7 @@ from benchmarks.compact import write
 
 from omnicache.guards import human_bytes
 from omnicache.measure.comparison import rounded
+from omnicache.measure.likeness import EQUAL
 from omnicache.measure.peers.verdict import RIVALS
 
 ROOT = Path(__file__).parents[1]
@@ -86,8 +87,9 @@ def glance(results: list[dict[str, Any]]) -> str:
             cells = [f"`{result['model']}`, {result['steps']} steps", f"{goal:g} dB", *reached]
             for kind in RIVALS:
                 duel = duels.get(kind)
-                able = any(o["goal"] == goal and o["kind"] == kind and o["label"] is not None for o in result["chosen"])
-                none = "not measured" if able else "none reaches it"
+                mine = [o for o in result["chosen"] if o["goal"] == goal and o["kind"] == kind]
+                none = "none was tried" if not mine else "none reaches it"
+                none = "not measured" if any(o["label"] is not None for o in mine) else none
                 cells.append(f"{_span(duel['ratio'], 'median', 2)} {_rival(duel)}" if duel else none)
             lines.append((min((duel["ratio"]["median"] for duel in duels.values()), default=9.0), cells))
     head = ["model", "asked for", "speedup", "reached", "times as fast as the best peer", "as fewer steps, any solver"]
@@ -119,7 +121,9 @@ def against(result: dict[str, Any]) -> list[str]:
         mine = [one for one in result["chosen"] if one["goal"] == goal]
         for one in sorted(mine, key=lambda o: -o["held"]["speedup"]["median"] if o["held"] else 0.0):
             held, near = one["held"], one.get("nearest")
-            if held is not None:
+            if held is not None and held["psnr"]["mean"] >= EQUAL:
+                cells = [f"{one['label']}: changes nothing", _span(held["speedup"], "median", 2), "equal"]
+            elif held is not None:
                 cells = [one["label"], _span(held["speedup"], "median", 2), _span(held["psnr"], "mean", 1)]
             elif near is not None:
                 reached = f"{near['speedup']['median']:.2f} times at {near['psnr']['mean']:.1f}"

@@ -142,7 +142,7 @@ def test_a_plan_file_that_is_not_there(pipe, tmp_path):
 
 
 def test_a_folder_in_place_of_a_plan_file(pipe, tmp_path):
-    with pytest.raises(OmniCacheError, match="not a readable plan file"):
+    with pytest.raises(OmniCacheError, match=r"cannot be read: it is a folder\. Give a plan file"):
         omnicache.enable(pipe, tmp_path)
 
 

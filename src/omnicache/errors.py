@@ -43,10 +43,10 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
 
 
-FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What a method that breaks raises. Where many are compared, it is told, and the others go on."""
+FAILURES = (OmniCacheError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What a method raises that does not apply, or breaks. Where many are compared, it is told, and the others go on."""
 
 
 def failed(broken: Exception) -> str:
-    """A failure in a sentence."""
-    return f"It failed with {type(broken).__name__}: {broken}"
+    """A failure in a sentence; ours is one."""
+    return str(broken) if isinstance(broken, OmniCacheError) else f"It failed with {type(broken).__name__}: {broken}"

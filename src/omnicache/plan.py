@@ -199,7 +199,11 @@ class Plan:
             data = json.loads(source.read_text(), parse_constant=_refuse)
         except FileNotFoundError:
             raise OmniCacheError(f"There is no plan file {str(path)!r}. Make one with plan.save({str(path)!r}).") from None
-        except (ValueError, OSError, RecursionError) as bad:
+        except OSError as no:
+            raise OmniCacheError(
+                f"{str(path)!r} cannot be read: {'it is a folder' if source.is_dir() else no.strerror or no}. Give a plan file."
+            ) from None
+        except (ValueError, RecursionError) as bad:
             raise OmniCacheError(
                 f"{str(path)!r} is not a readable plan file ({bad}); it may be truncated. Calibrate again."
             ) from None

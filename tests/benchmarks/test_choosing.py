@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy
 import pytest
 from benchmarks import choosing
 
@@ -46,13 +47,31 @@ def test_the_closest_race_comes_first_and_what_has_no_rival_says_so():
         "model": "m",
         "steps": 20,
         "judged": "ours",
-        "verdicts": [{"goal": 30}, {"goal": 25}],
-        "chosen": [*(chosen(goal, "ours", "ours") for goal in (30, 25)), chosen(25, "r", "peer"), chosen(25, "r", "peer", None)],
-        "duels": [duel(30, "fewer steps", 1.5), duel(25, "fewer steps", 1.1)],
+        "verdicts": [{"goal": 30}, {"goal": 25}, {"goal": 20}],
+        "chosen": [
+            *(chosen(goal, "ours", "ours") for goal in (30, 25, 20)),
+            *(chosen(25, "r", "peer", label) for label in ("b", None)),
+            chosen(30, "r", "peer", None),
+        ],
+        "duels": [duel(30, "fewer steps", 1.5), duel(25, "fewer steps", 1.1), duel(20, "fewer steps", 1.9)],
     }
-    first, second = choosing.glance([result]).splitlines()[2:]
+    first, second, third = choosing.glance([result]).splitlines()[2:]
     assert first == ("| `m`, 20 steps | 25 dB | 3.00× | 31.0 dB | not measured | 1.10 [1.00, 2.00] s |")
     assert "| 30 dB |" in second and "| none reaches it |" in second
+    assert "| 20 dB |" in third and "| none was tried |" in third
+
+
+@pytest.mark.parametrize("model", ["emoji", "emoji-unet"])
+def test_no_method_is_closer_than_the_shortest_path_at_equal_work(model):
+    """What docs/choosing.md says, and more than 0.3 dB below the frontier would not do."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"bench-{model}.json").read_text())["rows"]
+    known = [(row["compute_fraction"], row["psnr"]["mean"], row["method"]) for row in rows if row.get("psnr")]
+    ours = sorted((work, like) for work, like, name in known if name == "omnicache-optimal")
+    others = [(work, like) for work, like, name in known if name != "omnicache-optimal" and 0.2 <= work <= 0.8]
+    assert len(others) > 30
+    between = numpy.interp([work for work, _ in others], *zip(*ours, strict=True))
+    leads = between - numpy.array([like for _, like in others])
+    assert min(leads) > {"emoji": 4.4, "emoji-unet": 8.0}[model]
 
 
 def test_nothing_tells_where_it_was_made():

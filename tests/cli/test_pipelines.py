@@ -135,6 +135,23 @@ def test_the_doctor_on_a_pipeline_that_is_asked_nothing(folders):
     assert {row["method"]: row["computed"] for row in found["methods"]}["deepcache"] == "#..#.."
 
 
+@pytest.mark.parametrize("broken", [RuntimeError("shapes do not match"), TypeError("no such argument")])
+def test_a_method_that_breaks_does_not_end_the_doctors_table(folders, monkeypatch, broken):
+    from omnicache.cli import doctor
+
+    tried = doctor._trial
+
+    def trial(pipe, method, call):
+        if method == "deepcache":
+            raise broken
+        return tried(pipe, method, call)
+
+    monkeypatch.setattr(doctor, "_trial", trial)
+    rows = {row["method"]: row for row in omnicache("doctor", folders["unconditional"], "--steps", "4")["methods"]}
+    assert rows["deepcache"]["why"] == f"It failed with {type(broken).__name__}: {broken}"
+    assert rows["easycache"]["computed"]
+
+
 def test_a_pipeline_that_is_asked_for_a_class_by_number(folders, tmp_path):
     made = omnicache("run", folders["class"], "--steps", "6", "-m", "fora", "-i", "3", "--out", str(tmp_path))
     assert made["images"][0]["computed"] == "#.#..#"

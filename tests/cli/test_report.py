@@ -165,8 +165,13 @@ def test_a_comparison_with_peers_is_drawn_from_its_file(tmp_path):
     found = told("report", str(kept), "--out", str(tmp_path))
     assert "DeepCache" in Path(found["page"]).read_text(encoding="utf-8")
     assert [one["goal"] for one in found["verdicts"]] == [30, 25]
-    with pytest.raises(OmniCacheError, match="only --out"):
-        told("report", str(kept), "-m", "fora")
+    for more in (("-m", "fora"), ("--pairs", "3")):
+        with pytest.raises(OmniCacheError, match="only --out"):
+            told("report", str(kept), *more)
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    (folder / "peers.json").write_bytes(kept.read_bytes())
+    assert Path(told("report", str(folder))["page"]) == folder / "peers.html", "the folder that the command wrote will do"
     (tmp_path / "part.json").write_text('{"duels": [], "verdicts": []}')
     with pytest.raises(OmniCacheError, match=r"'contenders' is missing\. Run that command again"):
         told("report", str(tmp_path / "part.json"))

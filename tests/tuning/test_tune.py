@@ -15,6 +15,7 @@ from omnicache.measure.likeness import EQUAL
 from omnicache.plan import Plan
 from omnicache.tuning.compositions import COUNT, compose
 from omnicache.tuning.goal import Goal
+from omnicache.tuning.ladders import others
 from omnicache.tuning.search import parts, seconds_of
 from omnicache.tuning.trial import Trial, mean_and_error
 
@@ -312,6 +313,7 @@ def test_what_is_not_searched_is_said(pipe, tmp_path, monkeypatch):
         "ertacache": "Of methods that must be calibrated only omnicache-optimal is searched.",
         "compositions": "What is inside is kept, too, so none is tried within a limit of memory.",
     }
+    assert plan.measured["tuned"]["goal"] == "psnr=30, memory='1 MB'", "what is asked for besides"
 
 
 def test_where_our_own_method_does_not_apply_others_are_tried(pipe, tmp_path, monkeypatch):
@@ -319,7 +321,8 @@ def test_where_our_own_method_does_not_apply_others_are_tried(pipe, tmp_path, mo
         raise OmniCacheError("It needs a sampler that it understands.")
 
     monkeypatch.setattr("omnicache.tuning.ladders.Optimal._made", refuse)
-    plan = tune(pipe, tmp_path, psnr=25)
+    with pytest.warns(UserWarning, match="omnicache-optimal does not apply here, .* It needs a sampler that it understands"):
+        plan = tune(pipe, tmp_path, psnr=25)
     assert plan.method in ("taylorseer", "fewer-steps")
     assert "sampler" in plan.measured["tuned"]["refused"]["omnicache-optimal"]
     with pytest.raises(OmniCacheError, match="sampler"):
@@ -376,6 +379,12 @@ def test_what_is_asked_for_wrongly_is_refused_at_once(pipe, tmp_path):
 @pytest.mark.parametrize(("text", "seconds"), [("10 min", 600), ("90 s", 90), ("2 h", 7200), (5, 5), ("7", 7)])
 def test_a_budget_is_a_time(text, seconds):
     assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-5", -5, "nan min", True, None])
+def test_what_is_no_time_is_no_budget(text):
+    with pytest.raises(OmniCacheError, match="budget is a time"):
+        seconds_of(text)
 
 
 def test_other_methods_are_tried_inside_the_computed_steps_alone_and_together(guided, tmp_path):
@@ -453,6 +462,22 @@ def test_a_mean_that_chance_may_have_lifted_is_not_enough():
     assert Goal(psnr=30.0).best([wide, narrow]) is narrow
     with pytest.raises(OmniCacheError, match=r"Ask for psnr=30\.4 or less"):
         Goal(psnr=31.0).best([wide, narrow])
+
+
+def test_of_plans_that_a_clock_does_not_tell_apart_the_likest_is_taken():
+    trials = [Trial(f"{s}, {p}", Plan("none"), p, s) for s, p in ((4.0, 31.0), (3.95, 33.0), (3.9, 36.0))]
+    assert Goal(psnr=30.0).best(trials) is trials[1]
+    assert Goal(psnr=34.0).best(trials) is trials[2]
+    assert Goal(speedup=3.9).best(trials) is trials[2]
+
+
+@pytest.mark.parametrize("steps", [4, 20, 25, 28, 30, 50, 100, 200])
+def test_no_small_number_of_steps_is_passed_over(steps):
+    """Two plain steps may be as fast as anything."""
+    labels = [label for label, _ in others(None, ["fewer-steps"], steps)]
+    counts = [round(float(label.partition("ratio=")[2]) * steps) for label in labels]
+    assert len(set(labels)) == len(labels)
+    assert {n for n in range(2, min(11, steps)) if n >= 0.02 * steps} <= set(counts)
 
 
 def test_a_goal_of_both_takes_the_fastest_that_is_both():

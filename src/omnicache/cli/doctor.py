@@ -13,7 +13,7 @@ from omnicache.cli.asking import draw, inputs_of, settings_of
 from omnicache.cli.common import load, print_json, table_of, usual
 from omnicache.cli.examination import examined, show
 from omnicache.cli.options import AsJson, MethodOptions, Pipe, RunGuidance
-from omnicache.errors import OmniCacheError
+from omnicache.errors import FAILURES, OmniCacheError, failed
 from omnicache.integrations.pipelines import as_call, denoisers, with_scheduler
 from omnicache.models import discover
 from omnicache.runtime.trace import Trace
@@ -57,8 +57,8 @@ def doctor(
             continue
         try:
             trace = _trial(loaded, name, call)
-        except OmniCacheError as no:
-            rows.append({"method": name, "computed": None, "why": str(no)})
+        except FAILURES as no:
+            rows.append({"method": name, "computed": None, "why": failed(no)})
             continue
         branches = [str(b) for b in trace.branches()]
         rows.append({"method": name, "computed": trace.computed, "why": " ".join(trace.notes) or None})
@@ -78,9 +78,9 @@ def _trial(pipe: Any, method: str, call: dict[str, Any]) -> Trace:
     generator = call.get("generator")
     if isinstance(generator, torch.Generator):
         call = {**call, "generator": torch.Generator().manual_seed(0)}
-    with warnings.catch_warnings(), omnicache.cache(pipe, method) as run:
+    with torch.no_grad(), warnings.catch_warnings(), omnicache.cache(pipe, method) as run:
         warnings.simplefilter("ignore")
-        draw(pipe, call)
+        pipe(**call)
         return run.trace
 
 

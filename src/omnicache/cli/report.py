@@ -25,6 +25,7 @@ from omnicache.report.peers import write_peers
 from omnicache.report.report import PAIRS, setting, tried
 from omnicache.report.study_page import About, write_study
 
+PEERS = "peers.json"
 MOST = 4
 """Inputs that are drawn."""
 
@@ -45,10 +46,11 @@ def report(
     """Draw the inputs of a run without and with its plan, and write one page: how it looks, what is gained, where the error is."""
     compared = _peers(run)
     if compared is not None:
-        if method or option or model or inputs or steps:
+        if method or option or model or inputs or steps or pairs != PAIRS:
             raise OmniCacheError(f"{str(run)!r} is a comparison with peers: nothing is drawn again, so only --out can be given.")
         try:
-            page, said = write_peers(compared, out or run.parent), [one["sentence"] for one in compared["verdicts"]]
+            page = write_peers(compared, out or (run if run.is_dir() else run.parent))
+            said = [one["sentence"] for one in compared["verdicts"]]
         except KeyError as missing:
             raise OmniCacheError(
                 f"{str(run)!r} is not the whole result of omnicache bench --peers: {missing} is missing. Run that command again; "
@@ -103,9 +105,10 @@ def _tell(page: Path, sentences: Sequence[str], shown: dict[str, Any], as_json: 
 
 
 def _peers(run: Path) -> dict[str, Any] | None:
-    """What ``omnicache bench --peers`` has written, if that is what it is."""
+    """What ``omnicache bench --peers`` has written, if that is what it is; in a folder of a run, too, that is its record."""
+    path = run / PEERS if run.is_dir() and not (run / FILE).exists() else run
     try:
-        found = json.loads(run.read_text(encoding="utf-8")) if run.is_file() else None
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:  # whoever reads it as a plan says what is wrong
         return None
     return found if isinstance(found, dict) and {"duels", "verdicts"} <= set(found) else None

@@ -50,6 +50,9 @@ def tune(
         figures = f"{one['speedup']:.2f}x", f"{one['psnr']:.1f} dB", human_bytes(one["cache_bytes"])
         table.add_row(one["label"], *figures, style=mark)
     err.print(table)
+    for why in dict.fromkeys(told["refused"].values()):
+        names = [name for name, reason in told["refused"].items() if reason == why]
+        err.print(f"Not tried: {some(names)}. {why}", style="dim", soft_wrap=True, markup=False)
     if told["inputs"] < 2:
         err.print("By one input nothing is known of how far others are off: give four or more.", soft_wrap=True)
     if told["left_out"]:

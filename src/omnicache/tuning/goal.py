@@ -9,7 +9,8 @@ from omnicache.measure.likeness import ALIKE
 from omnicache.tuning.trial import Trial
 
 SLACK = 0.02
-"""Share of a speed that may be missing: what is chosen is one of a few steps more or less, and clocks are not exact."""
+"""Share of a speed that may be missing, of what was asked for or of the fastest: clocks are not exact, and what is chosen is one of
+a few steps more or less."""
 LATE = 0.05
 """Share of a speed that may be missing on other inputs: one is timed, with a clock that is not exact either."""
 
@@ -78,14 +79,18 @@ class Goal:
         return said, asked
 
     def best(self, trials: Sequence[Trial]) -> Trial:
-        """Of those that are good enough the fastest, or the likest where only a speed was asked for.
+        """Of those that are good enough the fastest, and the likest of those that are as fast to within :data:`SLACK`; where only a
+        speed was asked for, the likest of all.
 
         Raises:
             OmniCacheError: none is; the message has the nearest.
         """
         good = [t for t in trials if self.reached(t)]
+        if good and self.like is not None:
+            fastest = max(t.speedup for t in good)
+            return max((t for t in good if t.speedup >= fastest * (1 - SLACK)), key=lambda t: (t.psnr, t.speedup))
         if good:
-            return max(good, key=lambda t: (t.speedup, t.psnr) if self.like is not None else (t.psnr, t.speedup))
+            return max(good, key=lambda t: (t.psnr, t.speedup))
         raise OmniCacheError(f"{self} was not reached. {self._nearest(trials)}")
 
     def _nearest(self, trials: Sequence[Trial]) -> str:

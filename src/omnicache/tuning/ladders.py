@@ -22,6 +22,9 @@ from omnicache.tuning.compositions import Inside
 from omnicache.tuning.gauge import Gauge
 
 OURS = "omnicache-optimal"
+FEWER = "fewer-steps"
+FEW = 10
+"""Plain steps up to which every number is tried."""
 NOTHING: Inside = {}
 PROBES = 2
 """Inputs that the growth of errors is measured on."""
@@ -85,12 +88,18 @@ class Optimal:
         return calibrate(self.pipe, self.inputs, OURS, progress=self.progress, **asked)
 
 
-def others(pipe: Any, names: Sequence[str]) -> Iterator[tuple[str, Callable[[], Plan]]]:
-    """All settings of methods that need no calibration, each with its label."""
+def others(pipe: Any, names: Sequence[str], steps: int) -> Iterator[tuple[str, Callable[[], Plan]]]:
+    """All settings of methods that need no calibration, each with its label; of fewer steps every small number, too."""
     for name in names:
-        for options in registry.get(name).settings:
+        for options in (*registry.get(name).settings, *(few(steps) if name == FEWER else ())):
             if not registry.get(name).calibrates(options):
                 yield told(name, options), lambda name=name, options=options: plan_for(pipe, name, options)
+
+
+def few(steps: int) -> list[dict[str, float]]:
+    """Ratios for the numbers of steps up to :data:`FEW` that the usual ones pass over: two plain steps may be as fast as anything."""
+    known = {round(options["ratio"] * steps) for options in registry.get(FEWER).settings}
+    return [{"ratio": round(n / steps, 3)} for n in range(2, min(FEW, steps - 1) + 1) if n not in known and n / steps >= 0.02]
 
 
 def calibrated(names: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +24,11 @@ from omnicache.plan import Plan
 from omnicache.tuning.compositions import COUNT, INSIDE, Inside, boldest, compose
 from omnicache.tuning.gauge import Gauge
 from omnicache.tuning.goal import Goal
-from omnicache.tuning.ladders import OURS, Optimal, calibrated, guarded, others, plan_for, steps_of, told
+from omnicache.tuning.ladders import FEWER, OURS, Optimal, calibrated, guarded, others, plan_for, steps_of, told
 from omnicache.tuning.trial import Trial, mean_and_error
 from omnicache.words import some
 
-AUTO = (OURS, "taylorseer", "fewer-steps")
+AUTO = (OURS, "taylorseer", FEWER)
 FITTED = 4
 """Inputs that numbers are fitted on, at most."""
 FIRST = 2
@@ -108,7 +109,7 @@ class Tuning:
     def screen(self, names: Sequence[str]) -> None:
         """Other methods: each setting on two inputs, and those that may do on all; if none does, the likest, to be told of."""
         self.refused |= dict.fromkeys(calibrated(names), f"Of methods that must be calibrated only {OURS} is searched.")
-        listed = list(others(self.gauge.pipe, names))
+        listed = list(others(self.gauge.pipe, names, self.steps))
         passed_over: list[tuple[float, str, Plan]] = []
         with bar("other methods ", len(listed), self.progress) as done:
             for at, (label, make) in enumerate(listed):
@@ -204,8 +205,6 @@ class Tuning:
         """What cannot be, or breaks, is told at the end; the others go on."""
         try:
             yield
-        except OmniCacheError as no:
-            self.refused[label] = str(no)
         except FAILURES as broken:
             self.refused[label] = failed(broken)
 
@@ -254,7 +253,7 @@ class Tuning:
         each, held = self.gauge.likeness(self._key(best.label), best.plan, self.held)
         fast = self.gauge.speedup(self._key(best.label), best.plan, self.held[0])  # the fastest of many was lucky, too
         reached = {
-            "goal": str(self.goal),
+            "goal": str(replace(self.goal, psnr=self.goal.like)),  # a limit of memory alone asks for a likeness, too
             "chosen": best.figures,
             "inputs": len(self.by),
             "held_out": {"psnr": mean95(torch.tensor(each)), "inputs": len(each), "cache_bytes": held, "speedup": fast["speedup"]},
@@ -300,6 +299,7 @@ def tune(
             if wanted == (OURS,):
                 raise
             tuning.refused[OURS] = str(no)
+            warn(f"OmniCache: {OURS} does not apply here, so only other methods are searched. {no}")
     tuning.screen([name for name in wanted if name not in (OURS, "none")])
     if OURS in wanted:
         tuning.compose()
@@ -314,14 +314,15 @@ def seconds_of(budget: str | float) -> float:
     Raises:
         OmniCacheError: not a time.
     """
-    if isinstance(budget, (int, float)):
-        return float(budget)
-    number, _, unit = budget.strip().partition(" ")
+    number, _, unit = str(budget).strip().partition(" ")
     units = {"s": 1, "sec": 1, "min": 60, "h": 3600, "": 1}
     try:
-        return float(number) * units[unit.strip()]
+        seconds = float(number) * units[unit.strip()]
     except (ValueError, KeyError):
-        raise OmniCacheError(f'budget is a time: "10 min", "90 s" or a number of seconds, not {budget!r}.') from None
+        seconds = math.nan
+    if not seconds >= 0:
+        raise OmniCacheError(f'budget is a time: "10 min", "90 s" or a number of seconds, not {budget!r}.')
+    return seconds
 
 
 def _names(methods: str | Sequence[str]) -> list[str]:

@@ -110,14 +110,28 @@ CHOSEN = [one("tuned", "ours", 3), one("p", "peer", 2), one("q", "peer", 2.5), o
 def test_the_worst_of_the_duels_is_the_outcome(ratio, outcome):
     found = verdict(CHOSEN, [duel("peer", *ratio), duel("fewer steps", 1.9, 2, 2.1)], 30.0, "tuned")
     assert found["outcome"] == outcome
-    assert "the best peer (q: q!, 31.0 dB)" in found["sentence"] and "the best of fewer steps (fewer: fewer!" in found["sentence"]
-    assert ("slower (0.80 times as fast) than the best peer" in found["sentence"]) == (outcome == "loses")
+    assert "q: q!, 31.0 dB)" in found["sentence"] and "the best of fewer steps (1.90 to 2.10; fewer: fewer!" in found["sentence"]
+    times = f"{ratio[1]:.2f} times as fast"
+    told = {
+        "even": f"not told apart from the best peer ({times}, 0.90 to 1.40;",
+        "loses": f"slower than the best peer ({times}, 0.70 to 0.90;",
+    }
+    assert told.get(outcome, f"{times} as the best peer ({ratio[0]:.2f} to {ratio[2]:.2f};") in found["sentence"]
 
 
-def test_no_rival_at_all_is_said():
-    found = verdict(CHOSEN[:1], [], 30.0, "tuned")
+def test_where_no_rival_reaches_the_goal_the_plan_wins():
+    none = [{**other, "label": None, "held": None} for other in CHOSEN[1:]]
+    found = verdict([CHOSEN[0], *none], [], 30.0, "tuned")
     assert found["outcome"] == "wins"
     assert found["sentence"].endswith("No peer's setting reaches it. No run of fewer steps reaches it.")
+
+
+@pytest.mark.parametrize(("tried", "said"), [(CHOSEN[:1], "No peer was tried. No run of fewer"), (CHOSEN[:3], "No run of fewer")])
+def test_a_kind_of_which_nobody_was_tried_leaves_it_open(tried, said):
+    """Not installed, not asked for, or no time: whoever was not there has not lost."""
+    found = verdict(tried, [duel("peer", 1.5, 1.6, 1.7)] if len(tried) > 1 else [], 30.0, "tuned")
+    assert found["outcome"] == "open"
+    assert said in found["sentence"] and found["sentence"].endswith("No run of fewer steps was tried.")
 
 
 def test_falling_short_on_held_out_inputs_comes_first():
@@ -132,7 +146,7 @@ def test_falling_short_on_held_out_inputs_comes_first():
 def test_a_mean_below_the_goal_is_a_miss_only_where_its_interval_is_too(high, outcome):
     short = [one("tuned", "ours", 3, psnr=29.7, high=high), *CHOSEN[1:]]
     found = verdict(short, [duel("peer", 1.5, 1.6, 1.7), duel("fewer steps", 1.9, 2, 2.1)], 30.0, "tuned")
-    assert found["outcome"] == outcome and "29.7 dB" in found["sentence"]
+    assert found["outcome"] == outcome and f"29.7 dB, {'just ' * (outcome == 'wins')}short of the goal" in found["sentence"]
 
 
 def test_a_duel_that_came_to_nothing_says_why():

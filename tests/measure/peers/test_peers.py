@@ -16,7 +16,7 @@ from omnicache.measure.peers import CONTENDERS, Peers, Size
 from omnicache.measure.peers import work as peers_work
 from omnicache.measure.peers.contender import Setting
 from omnicache.measure.peers.work import modules_of
-from omnicache.measure.peers.worker import Refused
+from omnicache.measure.peers.worker import Gone, Refused
 from omnicache.report import write_peers
 
 from ...report.browser import CHROMIUM, WHY_NOT, assert_fits, looked_at
@@ -109,6 +109,42 @@ def test_time_that_one_contender_has_left_is_the_others(tmp_path, monkeypatch):
     assert len(second.rows) == 2 and not second.left_out
     assert 10 <= len(first.rows) <= 12, "33 seconds of 60 are for this, and six of them were the other's"
     assert len(first.rows) + len(first.left_out) == 20
+
+
+def test_with_more_time_a_plan_is_tuned_for_which_there_was_none(tmp_path, monkeypatch):
+    """And one that was made is kept, or all that was measured of it would have to be measured again."""
+    asked = []
+
+    class Pool:
+        def of(self, module):
+            return self
+
+        def settings(self):
+            asked.append(module)
+            return [Setting({"goal": 30.0, **({"why": "There was no time."} if len(asked) < 2 else {"plan": "p"})}, "tuned")]
+
+    module = CONTENDERS["tuned"]
+    for minutes, times in ((1, 1), (1, 1), (2, 2), (4, 2)):
+        peers = Peers("emoji", tmp_path, replace(SIZE, minutes=minutes), steps=5, contenders=[module])
+        peers._list(peers.entries[0], Pool())
+        assert len(asked) == times
+
+
+def test_what_a_dying_process_takes_is_counted(tmp_path, monkeypatch):
+    peers = Peers("emoji", tmp_path, SIZE, steps=5, contenders=[MADE_UP])
+    monkeypatch.setattr(peers_work.time, "perf_counter", iter([0.0, 100.0, 200.0, 250.0]).__next__)
+
+    class Pool:
+        def of(self, module):
+            raise Gone("Its process has ended.")
+
+    row = peers._row(peers.entries[0], Setting({"do": "die"}, "die"), None, None, Pool())
+    assert row["why"] == "Its process has ended." and peers.clock.spent == 100.0
+
+    def refused():
+        raise Refused("no")
+
+    assert peers._kept("key", "closely", refused) == (None, "no") and peers.clock.spent == 150.0
 
 
 def test_a_duel_in_which_a_process_dies_tells_the_reason(result, folder, tmp_path, monkeypatch):

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from omnicache.measure.peers.scene import Scene
 
 
-from omnicache.registry import in_words
-
-
 @dataclass(frozen=True)
 class Setting:
     """One way of using a contender: plain data, so that another process can be sent it.
@@ -77,8 +74,3 @@ class Contender:
 def contender(module: str) -> Contender:
     """The ``CONTENDER`` of a module."""
     return import_module(module).CONTENDER
-
-
-def named(options: Mapping[str, Any]) -> str:
-    """Options as a label."""
-    return ", ".join(in_words(options))

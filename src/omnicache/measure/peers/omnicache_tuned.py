@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import omnicache
-from omnicache.errors import OmniCacheError
+from omnicache.errors import FAILURES, OmniCacheError, failed
 from omnicache.kept.origin import digest
 from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
@@ -19,8 +19,8 @@ def _settings(scene: Scene) -> list[Setting]:
     for goal in scene.spec.goals:
         try:
             plan = omnicache.tune(scene.pipe, scene.inputs, psnr=goal, **about)
-        except OmniCacheError as no:
-            made.append(Setting({"goal": goal, "why": str(no)}, f"tuned for {goal:g} dB"))
+        except FAILURES as no:
+            made.append(Setting({"goal": goal, "why": failed(no)}, f"tuned for {goal:g} dB"))
             continue
         name = f"plans/tuned-{goal:g}-{digest(plan.to_json())}.plan.json"  # of other steps or inputs another one
         plan.save(scene.spec.folder / name)

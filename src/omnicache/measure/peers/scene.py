@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +75,6 @@ class Scene:
         """The tuning inputs as arguments of calls."""
         return [one.call for one in self.tuning.inputs]
 
-    def draw(self, which: str, start: int, stop: int, around: AbstractContextManager[Any] | None = None) -> torch.Tensor:
+    def draw(self, which: str, start: int, stop: int) -> torch.Tensor:
         """Pictures or clips of ``"tuning"`` or ``"held"`` inputs."""
-        task = self.tuning if which == "tuning" else self.task
-        with around or nullcontext():
-            return task.draw(start, stop)
+        return (self.tuning if which == "tuning" else self.task).draw(start, stop)

@@ -10,11 +10,10 @@ CLEAR = 1.2
 ORDER = ("misses", "loses", "even", "open", "ahead", "wins")
 """What can come of it, worst first. "misses": there is no plan, or it falls short of the goal on held-out inputs, its mean being
 below the goal by more than its interval; "loses": a rival is faster; "even": not told apart from one; "open": one was not
-measured; "ahead": faster than all, but not by :data:`CLEAR`; "wins": by that or more."""
+measured, or none of its kind was tried; "ahead": faster than all, but not by :data:`CLEAR`; "wins": by that or more."""
 RIVALS = {"peer": "the best peer", "fewer steps": "the best of fewer steps"}
 MISSING = {"peer": "No peer's setting reaches it.", "fewer steps": "No run of fewer steps reaches it."}
-
-
+UNTRIED = {"peer": "No peer was tried.", "fewer steps": "No run of fewer steps was tried."}
 NO_TIME = "There was no time for it."
 
 
@@ -48,18 +47,18 @@ def verdict(chosen: Sequence[Mapping[str, Any]], duels: Sequence[Mapping[str, An
         duel = next((one for one in duels if one["goal"] == goal and one["kind"] == kind), None)
         rival = best(chosen, goal, kind)
         if duel is None or rival is None or "ratio" not in duel:
-            mine = [one for one in chosen if one["goal"] == goal and one["kind"] == kind and one["label"] is not None]
+            tried = [one for one in chosen if one["goal"] == goal and one["kind"] == kind]
+            mine = [one for one in tried if one["label"] is not None]
             why = _reason(duel) if duel is not None else next((_reason(one) for one in mine if one["held"] is None), NO_TIME)
-            missing.append(f"It was not measured against {words}: {why}" if mine else MISSING[kind])
-            outcomes += ["open"] * bool(mine)
+            nobody = MISSING[kind] if tried else UNTRIED[kind]
+            missing.append(f"It was not measured against {words}: {why}" if mine else nobody)
+            outcomes.append("wins" if tried and not mine else "open")
             continue
-        ratio = duel["ratio"]
-        outcomes.append(_outcome(ratio))
-        slower = ratio["median"] < 1
-        times = f"slower ({ratio['median']:.2f} times as fast) than" if slower else f"{ratio['median']:.2f} times as fast as"
-        parts.append(f"{times} {words} ({_who(rival)}, {_decibel(rival)}{_short(rival)})")
-    said = " ".join([f"At {goal:g} dB the tuned plan is {', '.join([f'{_speed(ours)} ({_decibel(ours)})', *parts])}.", *missing])
-    outcome = min(outcomes, key=ORDER.index, default="wins")
+        outcomes.append(_outcome(duel["ratio"]))
+        parts.append(_told(outcomes[-1], duel["ratio"], words, f"{_who(rival)}, {_decibel(rival)}{_below(rival)}"))
+    told = ", ".join([f"{_speed(ours)} ({_decibel(ours)}{_below(ours)})", *parts])
+    said = " ".join([f"At {goal:g} dB the tuned plan is {told}.", *missing])
+    outcome = min(outcomes, key=ORDER.index)
     if _short(ours):
         outcome = "misses"
         said = f"On held-out inputs the plan that was tuned for {goal:g} dB falls short of it: {_decibel(ours)}. {said}"
@@ -70,6 +69,13 @@ def _outcome(ratio: Mapping[str, float]) -> str:
     if ratio["low"] <= 1:
         return "loses" if ratio["high"] < 1 else "even"
     return "ahead" if ratio["median"] < CLEAR else "wins"
+
+
+def _told(outcome: str, ratio: Mapping[str, float], words: str, rival: str) -> str:
+    times, span = f"{ratio['median']:.2f} times as fast", f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+    if outcome in ("even", "loses"):
+        return f"{'not told apart from' if outcome == 'even' else 'slower than'} {words} ({times}, {span}; {rival})"
+    return f"{times} as {words} ({span}; {rival})"
 
 
 def _reason(one: Mapping[str, Any]) -> str:
@@ -88,7 +94,13 @@ def _decibel(one: Mapping[str, Any]) -> str:
     return f"{one['held']['psnr']['mean']:.1f} dB"
 
 
-def _short(one: Mapping[str, Any]) -> str:
-    """Said where the mean misses the goal by more than the inputs at hand leave unsure: the upper end of its 95 % interval is below
+def _below(one: Mapping[str, Any]) -> str:
+    if _short(one):
+        return ", short of the goal"
+    return ", just short of the goal" if one["held"]["psnr"]["mean"] < one["goal"] else ""
+
+
+def _short(one: Mapping[str, Any]) -> bool:
+    """Whether the mean misses the goal by more than the inputs at hand leave unsure: the upper end of its 95 % interval is below
     the goal. A mean that is below it by less may be chance, and is told as it is."""
-    return ", short of the goal" if one["held"]["psnr"]["high"] < one["goal"] else ""
+    return one["held"]["psnr"]["high"] < one["goal"]

@@ -143,6 +143,12 @@ class Peers:
         """Its settings, or so many of them as are wanted, in an order of which every beginning is spread over all of them."""
         key = f"settings {key_of(entry.contender, None, self.spec, self.size)}"
         known = self.store.get(key)
+        if (
+            known is not None
+            and known.get("budget", 0.0) < self.spec.budget
+            and any("why" in o for o, _ in known.get("settings", ()))
+        ):
+            known = None  # there was no time for a plan, and now there is more
         if known is None:
             self._say(f"{entry.contender.name}: which settings")
             began = time.perf_counter()
@@ -152,7 +158,7 @@ class Peers:
                 raise
             except Refused as no:
                 found = {"why": str(no)}
-            known = self.store.put(key, {**found, "took": time.perf_counter() - began})
+            known = self.store.put(key, {**found, "took": time.perf_counter() - began, "budget": self.spec.budget})
         self.clock.add("settings", known["took"])
         if "why" in known:
             raise Refused(known["why"])
@@ -171,7 +177,8 @@ class Peers:
                 why = (lambda *_: "") if made_for_one else partial(settled, entry.rows, self.spec.goals)
                 found = rounded(gauge.first(worker, why), 5)
                 found["state"] = "nothing" if found.pop("nothing") else "measured"
-            except Gone as no:  # not kept: the next time it is tried again
+            except Gone as no:  # not kept: the next time it is tried again; but the time is gone, too
+                self.clock.add("first", time.perf_counter() - began)
                 return {**about, "state": "refused", "why": str(no)}
             except Refused as no:
                 found = {"state": "refused", "why": str(no)}
@@ -241,6 +248,7 @@ class Peers:
             try:
                 found = rounded(figures(), 5)
             except Refused as no:
+                self.clock.add(kind, time.perf_counter() - began)
                 return None, str(no)
             known = self.store.put(key, {"figures": found, "took": time.perf_counter() - began})
         self.clock.add(kind, known["took"])
