@@ -97,7 +97,7 @@ def others(pipe: Any, names: Sequence[str], steps: int) -> Iterator[tuple[str, C
 
 
 def few(steps: int) -> list[dict[str, float]]:
-    """Ratios for the numbers of steps up to :data:`FEW` that the usual ones pass over: two plain steps may be as fast as anything."""
+    """Ratios for the numbers of steps up to :data:`FEW` that the usual ones pass over; two may be as fast as anything."""
     known = {round(options["ratio"] * steps) for options in registry.get(FEWER).settings}
     return [{"ratio": round(n / steps, 3)} for n in range(2, min(FEW, steps - 1) + 1) if n not in known and n / steps >= 0.02]
 
