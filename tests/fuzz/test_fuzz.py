@@ -1,4 +1,4 @@
-"""Seventy-five random cases, always the same ones; ``make fuzz`` runs ten thousand."""
+"""Over a hundred random cases, always the same ones; ``make fuzz`` runs ten thousand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from diffusers.utils import logging
 from tests.fuzz.__main__ import batch, names
 from tests.fuzz.worlds import Case
 
-BATCHES = range(3)
+BATCHES = range(5)
 
 
 @pytest.fixture(autouse=True)

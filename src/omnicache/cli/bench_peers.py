@@ -16,7 +16,7 @@ from omnicache.measure.peers import CONTENDERS, Peers
 from omnicache.measure.peers.size import FULL, QUICK
 from omnicache.measure.peers.work import modules_of
 from omnicache.report import write_peers
-from omnicache.report.peers import BAD
+from omnicache.report.peers import BAD, FILE
 
 
 def bench_peers(
@@ -40,11 +40,11 @@ def bench_peers(
     modules = modules_of(names)
     with waiting(err) as tell:
         work = Peers(model, out / "work", size, steps, guidance, contenders=modules, tell=tell)
-        result = measured(work.run, out / "peers.json")
+        result = measured(work.run, out / FILE)
     page = write_peers(result, out)
     if as_json:
         print_json(result)
-    show(result, [page, out / "peers.json"], err if as_json else Console(highlight=False))
+    show(result, [page, out / FILE], err if as_json else Console(highlight=False))
 
 
 def show(result: dict[str, Any], files: list[Path], console: Console) -> None:

@@ -21,11 +21,11 @@ from omnicache.measure.comparison import finite, rounded
 from omnicache.measure.diagnosis import diagnose
 from omnicache.measure.study import study
 from omnicache.plan import Plan
+from omnicache.report.peers import FILE as PEERS
 from omnicache.report.peers import write_peers
 from omnicache.report.report import PAIRS, setting, tried
 from omnicache.report.study_page import About, write_study
 
-PEERS = "peers.json"
 MOST = 4
 """Inputs that are drawn."""
 

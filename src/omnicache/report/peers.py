@@ -13,6 +13,8 @@ from omnicache.report.peers_chart import ABOVE, BELOW, peers_chart
 
 TOKENS = ("accent", "soft", "path-5", "path-2", "path-3", "path-4", "path-6", "path-7", "path-8")
 """Colours of the contenders, the judged one's first."""
+FILE = "peers.json"
+"""What it is drawn from, in the folder that the page is written to."""
 BAD = ("misses", "loses", "even", "open")
 
 

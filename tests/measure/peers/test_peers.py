@@ -76,7 +76,9 @@ def test_what_was_chosen_is_measured_on_held_out_inputs_and_in_a_duel(result):
 def test_the_fastest_are_timed_again_before_one_is_chosen(result):
     for row in result["rows"]:
         if "first_pairs" in row:
-            assert len(row["pairs"]) == SIZE.first_pairs + SIZE.final_pairs
+            assert len(row["pairs"]) == row["first_pairs"] + SIZE.final_pairs
+            equal = row["psnr"]["mean"] == 100  # what changes nothing needs more pairs to count as faster, as it may by chance
+            assert row["first_pairs"] == SIZE.first_pairs or (equal and row["first_pairs"] > SIZE.first_pairs)
     chosen = {one["label"]: one for one in result["chosen"] if one["contender"] == "fewer-steps" and one["label"] is not None}
     for label, one in chosen.items():
         row = next(row for row in result["rows"] if row["label"] == label)
@@ -169,7 +171,7 @@ def test_a_duel_in_which_a_process_dies_tells_the_reason(result, folder, tmp_pat
 def test_the_page_says_the_worst_first_and_opens_offline(result, tmp_path):
     page = write_peers(result, tmp_path).read_text(encoding="utf-8")
     assert page.index("falls short") < page.index("At 12 dB, on held-out inputs")
-    assert "It raises KeyError here" in page and "What does not apply, and why" in page
+    assert "It raises KeyError here" in page and "): &#39;no such block&#39;" in page and "What does not apply, and why" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from omnicache.measure.peers.contender import Contender, Setting, Worn
 from omnicache.measure.peers.scene import Scene
+from omnicache.tuning.ladders import FEW
 
 SHARES = tuple(k / 20 for k in range(2, 20))
-FEW = 10
-"""Every number of steps up to this one is tried: between 5 and 6 lies a fifth of the time."""
 
 
 def ladder(steps: int, shares: Sequence[float] = SHARES) -> list[int]:
